@@ -1,0 +1,160 @@
+"""The contract of a compression method: train, export, evaluate.
+
+A plugin is a package with a `method.toml` (what it is, its presets) and a `method.py` whose `METHOD` is a subclass
+of `Method`. The harness owns the clock, the stopping, the file, the scoring and the counting: a plugin trains a
+network, says how its tensors are stored, and rebuilds the network from the decoded tensors. It never sees the test
+split and never reports a number of its own.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from harness.artifact.container import PlannedTensor
+    from harness.nn.network import Network
+
+Role = Literal["matrix", "embedding", "scalar"]
+
+
+class Settings(BaseModel):
+    """Base of a plugin's model settings: typed, frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ExportSettings(BaseModel):
+    """How the tensors of a network are stored.
+
+    Attributes:
+        matrices: quantisation scheme of matrices (see `harness.artifact.quantize.known_schemes`).
+        embeddings: scheme of embedding tables.
+        scalars: scheme of vectors, gains and everything of at most `small_numel` numbers.
+        small_numel: tensors of at most this many numbers count as scalars.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    matrices: str = "int8-row"
+    embeddings: str = "int8-row"
+    scalars: str = "fp16"
+    small_numel: int = Field(default=1024, ge=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """The sizes that come from the data and not from the method.
+
+    Attributes:
+        vocab_size: number of token ids.
+        context: number of input tokens of a training window.
+    """
+
+    vocab_size: int
+    context: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParamGroup:
+    """Parameters that one optimiser treats alike.
+
+    Attributes:
+        role: "matrix" (Muon over the last two dimensions), "embedding" or "scalar" (AdamW).
+        names: names of the parameters, as in `named_parameters()`.
+        lr_factor: learning-rate factor, or one factor for each index of the leading dimension.
+    """
+
+    role: Role
+    names: tuple[str, ...]
+    lr_factor: float | tuple[float, ...] = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParamCounts:
+    """Parameters as the network runs them; the stored count is read from the artifact by the harness.
+
+    Attributes:
+        effective: dense-equivalent parameters of what runs (a generated matrix counts its full size, at every depth).
+        active: parameters multiplied for each token (an embedding table counts one row, a tied head its table).
+        parts: trainable parameters by component; the values add up to the trainable total.
+    """
+
+    effective: int
+    active: int
+    parts: Mapping[str, int]
+
+
+class TrainingRun(Protocol):
+    """What the harness hands to `Method.train`: a seeded, clocked way to train, and nothing else."""
+
+    def fit(self, network: Network, *, share: float = 1.0) -> Network:
+        """Train `network` for `share` of the budget under the run's recipe and return it (averaged if asked for)."""
+        ...
+
+
+class Method(ABC):
+    """One compression method at one setting. Subclass it as `METHOD` in a plugin's `method.py`."""
+
+    settings_class: ClassVar[type[Settings]]
+
+    def __init__(self, settings: Any, task: Task) -> None:
+        self.settings = settings
+        self.task = task
+
+    @abstractmethod
+    def build(self) -> Network:
+        """Make a fresh network; the harness has seeded torch and may be inside a `meta` device context."""
+
+    @abstractmethod
+    def param_groups(self, network: Network) -> Sequence[ParamGroup]:
+        """Assign every trainable parameter to exactly one group (checked by the harness)."""
+
+    @abstractmethod
+    def count_params(self, network: Network) -> ParamCounts:
+        """Count what runs; works on a network built on the `meta` device."""
+
+    @abstractmethod
+    def flops_per_step(self, num_tokens: int) -> float:
+        """Floating-point operations of one optimiser step over `num_tokens` tokens: forward, backward, generation."""
+
+    def train(self, run: TrainingRun) -> Network:
+        """Train for the whole budget; override for stages (train dense, rotate, project)."""
+        return run.fit(self.build())
+
+    @abstractmethod
+    def export(self, network: Network, export: ExportSettings) -> Sequence[PlannedTensor]:
+        """Say for every stored tensor its values (float32) and scheme; tied tensors once."""
+
+    @abstractmethod
+    def evaluate(self, tensors: Mapping[str, np.ndarray]) -> Network:
+        """Rebuild the network from the decoded tensors (float32, by the names of `export`), ready to run."""
+
+
+def load_tensors(network: Network, tensors: Mapping[str, np.ndarray]) -> Network:
+    """Copy decoded tensors into the parameters of the same names; the usual body of `Method.evaluate`.
+
+    Raises:
+        ArtifactError: a name is missing or too many, or a shape differs.
+    """
+    import torch
+
+    from harness.errors import ArtifactError
+
+    parameters: dict[str, Tensor] = dict(network.named_parameters())
+    if odd := sorted(set(parameters) ^ set(tensors)):
+        raise ArtifactError(f"artifact and network disagree on the tensors {', '.join(odd[:5])}: other settings?")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if tuple(parameter.shape) != tuple(tensors[name].shape):
+                got, expected = tuple(tensors[name].shape), tuple(parameter.shape)
+                raise ArtifactError(f"artifact tensor {name} has shape {got}, the network expects {expected}")
+            parameter.copy_(torch.from_numpy(tensors[name]))
+    return network.eval()
