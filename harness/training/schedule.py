@@ -6,7 +6,7 @@ A curve is a list of points, joined by straight lines, constant before the first
 
 A position is "500" (steps from the start), "80%" (share of the run) or "-60" (steps before the end; "-0" is
 the end). In a short run the points of a curve can come out of order. Then steps before the end win over steps
-from the start, and those win over shares: what is out of order with a point that won is left out. So a warm-up
+from the start, and those win over shares: a point out of order with one that won is left out. So a warm-up
 yields to a warm-down, and a cool-down "from step 10000 to 100%" does not begin in a run of 300 steps.
 """
 

@@ -105,9 +105,7 @@ def test_in_a_short_run_the_warm_down_wins_over_the_warm_up() -> None:
     both = curve(("0", 0.0), ("100", 1.0), ("-60", 1.0), ("-0", 0.0))
     assert [both.value(step, 1000) for step in (50, 500, 970)] == [0.5, 1.0, 0.5]
     # 80 steps: -60 is step 20, so step 100 is left out: up to 1 at 20, down to 0 at 80
-    assert [both.value(step, 80) for step in (0, 10, 20, 50, 79)] == pytest.approx(
-        [0, 0.5, 1, 0.5, 1 / 60]
-    )
+    assert [both.value(step, 80) for step in (0, 10, 20, 50, 79)] == pytest.approx([0, 0.5, 1, 0.5, 1 / 60])
     # 30 steps: -60 is step -30, the start is left out as well: half of the way down is over at step 0
     assert [both.value(step, 30) for step in (0, 15)] == pytest.approx([0.5, 0.25])
 
