@@ -1,0 +1,353 @@
+"""The content of `record.json`: every field typed, units in the names, a version and a way up from old ones.
+
+Types are strict: a number written as a string is an error of the record, never silently converted.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal, Self, cast
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from harness.errors import RecordError
+from harness.records.safeio import JSON, MAX_INTEGER, is_plain_name
+
+SCHEMA_VERSION = 1
+
+# From version n to n + 1, on plain JSON. Empty: version 1 is the first that was published.
+Upgrade = Callable[[dict[str, JSON]], dict[str, JSON]]
+UPGRADES: Mapping[int, Upgrade] = {}
+
+Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+Seconds = Annotated[float, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Utc = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)$")]
+Status = Literal["running", "complete", "interrupted", "failed"]
+BudgetKind = Literal["seconds", "gpu_seconds", "steps", "tokens", "flops"]
+
+
+class Part(BaseModel):
+    """Base of every part of a record: frozen, strict types, finite numbers, unknown keys refused."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
+    )
+
+
+class MethodPart(Part):
+    """Which method made the record; `code_sha256` covers the plugin's sources."""
+
+    name: str
+    kind: str
+    version: str
+    code_sha256: Sha256
+
+
+class SettingsPart(Part):
+    """All settings of model, training and export, as resolved from preset and overrides."""
+
+    model: dict[str, JsonValue]
+    train: dict[str, JsonValue]
+    export: dict[str, JsonValue]
+
+
+class SpentPart(Part):
+    """What the run used inside its budget; `seconds` are wall-clock, `gpu_seconds` device time."""
+
+    seconds: Seconds
+    gpu_seconds: Seconds
+    steps: Count
+    tokens: Count
+    flops: Annotated[float, Field(ge=0)]
+
+
+class BudgetPart(Part):
+    """What the run was allowed: `amount` in the unit of `kind`, with a `tolerance` as a fraction of it."""
+
+    text: str
+    kind: BudgetKind
+    amount: Annotated[float, Field(gt=0)]
+    stopped_by: str | None
+    spent: SpentPart
+    tolerance: Annotated[float, Field(ge=0)] = 0.01
+
+
+class TokenizerPart(Part):
+    """Which tokenizer; `sha256` covers its blob in the artifact."""
+
+    kind: str
+    vocab_size: Count
+    sha256: Sha256
+
+
+class SplitPart(Part):
+    """One split of the corpus: `num_tokens` include the start token, `num_bytes` are of the original text."""
+
+    sha256: Sha256
+    num_tokens: Count
+    num_bytes: Count
+
+
+class SplitsPart(Part):
+    """The three splits."""
+
+    train: SplitPart
+    tune: SplitPart
+    test: SplitPart
+
+
+class OpeningPart(Part):
+    """One reading of the test split."""
+
+    purpose: str
+    utc: Utc
+
+
+class DataPart(Part):
+    """The manifest of the text."""
+
+    name: str
+    corpus_sha256: Sha256
+    tokenizer: TokenizerPart
+    splits: SplitsPart
+    encoding_errors: Literal["strict", "replace"]
+    num_replaced: Count
+    test_openings: list[OpeningPart] = []
+
+
+class ParamsPart(Part):
+    """Parameters: stored = coded numbers of the file; effective = dense equivalent; active = used per token.
+
+    `parts` are the trainable parameters by component.
+    """
+
+    stored: Count
+    effective: Count
+    active: Count
+    parts: dict[str, Count]
+
+
+class ArtifactPart(Part):
+    """The stored file: bytes by part (they add up to `artifact_bytes`), coders used, code figures, caps."""
+
+    artifact_bytes: Count
+    sha256: Sha256
+    parts: dict[str, Count]
+    coders: dict[str, Count]
+    plugin_bytes: Count
+    decoder_closure_bytes: Count
+    max_artifact_bytes: Count | None = None
+    rules: Literal["parameter-golf"] | None = None
+
+
+class EvalModePart(Part):
+    """How windows lay over the split; scores of unlike modes are never compared."""
+
+    mode: Literal["sliding", "challenge", "challenge-sliding"]
+    context: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+    stride: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+
+
+class MetricsPart(Part):
+    """Scores of one split: `val_bpb` in bits a byte, `loss_nats` a token, totals over all scored targets."""
+
+    eval_mode: EvalModePart
+    partial: bool
+    val_bpb: float
+    loss_nats: float
+    token_accuracy: Annotated[float, Field(ge=0, le=1)]
+    perplexity: Annotated[float, Field(ge=0)]
+    total_nats: float
+    num_tokens: Count
+    num_bytes: Count
+
+
+class AllMetricsPart(Part):
+    """Scores from the file (test, tune), and of the network before it was stored (tune_before_export)."""
+
+    test: MetricsPart | None = None
+    tune: MetricsPart | None = None
+    tune_before_export: MetricsPart | None = None
+
+
+class TimePart(Part):
+    """Where the time went; the parts do not overlap. train, compression and export are inside the budget."""
+
+    wall_seconds: Seconds
+    train_seconds: Seconds
+    compression_seconds: Seconds
+    validation_seconds: Seconds
+    compilation_seconds: Seconds
+    export_seconds: Seconds
+    data_seconds: Seconds
+    device_seconds: Seconds
+
+
+class ProgressPart(Part):
+    """How far the training went."""
+
+    steps: Count
+    tokens: Count
+    epochs: Annotated[float, Field(ge=0)]
+    median_step_seconds: Seconds | None = None
+    peak_memory_bytes: Count | None = None
+
+
+class EnvironmentPart(Part):
+    """Versions and hardware of the run."""
+
+    python: str
+    torch: str | None
+    numpy: str | None
+    harness: str | None
+    platform: str
+    cpu: str
+    num_threads: Count
+    device: str
+    num_ranks: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+    command_line: str
+
+
+class AncestorPart(Part):
+    """A record that this one started from, and what that one had spent."""
+
+    name: str
+    artifact_sha256: Sha256
+    spent: SpentPart
+
+
+class FilePart(Part):
+    """Size and hash of another file of the record folder."""
+
+    bytes: Count
+    sha256: Sha256
+
+
+class Record(Part):
+    """One run. A complete record has parameters, artifact, test scores, times, progress and hashed files."""
+
+    schema_version: int = Field(alias="schema", default=SCHEMA_VERSION)
+    status: Status
+    reason: str | None = None
+    name: str
+    created_utc: Utc
+    harness_version: str
+    method: MethodPart
+    preset: str
+    settings: SettingsPart
+    seed: Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+    budget: BudgetPart
+    data: DataPart
+    params: ParamsPart | None = None
+    artifact: ArtifactPart | None = None
+    metrics: AllMetricsPart = AllMetricsPart()
+    time: TimePart | None = None
+    progress: ProgressPart | None = None
+    environment: EnvironmentPart
+    lineage: list[AncestorPart] = []
+    contended: bool | None = None
+    files: dict[str, FilePart] = {}
+
+    @model_validator(mode="after")
+    def _has_what_its_status_needs(self) -> Self:
+        if odd := [name for name in self.files if not is_plain_name(name)]:
+            raise ValueError(f"files: {odd[0]!r:.80} is not the name of a file in the record folder")
+        if self.status == "complete":
+            needed = {
+                "params": self.params,
+                "artifact": self.artifact,
+                "metrics.test": self.metrics.test,
+                "time": self.time,
+                "progress": self.progress,
+                "budget.stopped_by": self.budget.stopped_by,
+            }
+            if missing := [name for name, part in needed.items() if part is None]:
+                raise ValueError(f"status is complete but {', '.join(missing)} is missing")
+        if self.status == "failed" and not self.reason:
+            raise ValueError("status is failed but reason does not say why")
+        return self
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return the content of `record.json` as plain values."""
+        return cast("dict[str, JSON]", self.model_dump(mode="json", by_alias=True))
+
+
+def upgrade(
+    data: dict[str, JSON], *, upgrades: Mapping[int, Upgrade] = UPGRADES, target: int = SCHEMA_VERSION
+) -> dict[str, JSON]:
+    """Bring the content of a record up to the current version, one version at a time.
+
+    Raises:
+        RecordError: it has no version, or one that this program does not know.
+    """
+    version = data.get("schema")
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise RecordError(f"record.json: schema is {version!r:.40}, expected a version number up to {target}")
+    if version > target:
+        raise RecordError(
+            f"record.json: schema {version} is newer than {target}, the newest this program reads. "
+            "Update claims-harness."
+        )
+    while version < target:
+        if version not in upgrades:
+            raise RecordError(f"record.json: schema {version} is not known; versions up to {target} are read")
+        try:
+            data = {**upgrades[version](data), "schema": version + 1}
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise RecordError(f"record.json: is not a record of schema {version} ({error!r:.80})") from error
+        version += 1
+    return data
+
+
+def parse_record(value: JSON) -> tuple[Record, tuple[str, ...]]:
+    """Check the content of a `record.json`, of any version this program knows.
+
+    Returns:
+        The record, and the keys that it does not know (dotted paths), which were left out.
+
+    Raises:
+        RecordError: names the first field that is wrong, what was expected and what stands there.
+    """
+    if not isinstance(value, dict):
+        raise RecordError(f"record.json holds a {type(value).__name__}, expected an object")
+    data = upgrade(value)
+    try:
+        return Record.model_validate(data), ()
+    except ValidationError as error:
+        unknown = [entry["loc"] for entry in error.errors() if entry["type"] == "extra_forbidden"]
+        if not unknown:
+            raise _describe(error) from error
+    pruned = copy.deepcopy(data)
+    for place in unknown:
+        _remove(pruned, place)
+    try:
+        return Record.model_validate(pruned), tuple(".".join(map(str, place)) for place in unknown)
+    except ValidationError as error:
+        raise _describe(error) from error
+
+
+def _remove(data: JSON, place: tuple[int | str, ...]) -> None:
+    for key in place[:-1]:
+        data = cast("dict[int | str, JSON]", data)[key]
+    del cast("dict[int | str, JSON]", data)[place[-1]]
+
+
+def _describe(error: ValidationError) -> RecordError:
+    errors = error.errors()
+    first = errors[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    got = f" (got {first['input']!r:.60})" if place and first["type"] != "missing" else ""
+    more = f"; and {len(errors) - 1} more" if len(errors) > 1 else ""
+    return RecordError(f"record.json: {f'{place}: ' if place else ''}{message}{got}{more}")
+
+
+def record_json_schema() -> dict[str, JSON]:
+    """Return the JSON Schema of `record.json`."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Record.model_json_schema(by_alias=True),
+        "title": f"claims-harness record, version {SCHEMA_VERSION}",
+    }
