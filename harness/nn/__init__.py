@@ -1,0 +1,1 @@
+"""The backbone that methods share: one transformer whose linear maps come from a factory."""

@@ -1,4 +1,4 @@
-"""What the training loop and the scorer see of a model: logits, a loss, and the leaves that gradients are summed on."""
+"""What the training loop and the scorer see of a model: logits, a loss, leaves to sum gradients on."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 class Network(nn.Module):
     """A language model over token ids.
 
-    A method whose weights are generated from fewer numbers overrides `begin_step` and `finish_step`: the weights are
-    generated once per optimiser step, micro-batches sum gradients on them, and one vector-Jacobian product carries
-    the sum to the parameters.
+    A method whose weights are generated from fewer numbers overrides `begin_step` and `finish_step`: weights
+    are generated once per optimiser step, micro-batches sum gradients on them, and one vector-Jacobian product
+    takes the sum to the parameters.
     """
 
     def forward(self, tokens_BT: Tensor, last: int | None = None) -> Tensor:
@@ -35,7 +35,7 @@ class Network(nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def finish_step(self, gradients: Sequence[Tensor]) -> None:
-        """Set `.grad` of the parameters from the summed gradients of the leaves of `begin_step`, in their order."""
+        """Set `.grad` of the parameters from the summed gradients of the leaves of `begin_step`, in order."""
         leaves = (parameter for parameter in self.parameters() if parameter.requires_grad)
         for parameter, gradient in zip(leaves, gradients, strict=True):
             parameter.grad = gradient
