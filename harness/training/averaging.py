@@ -1,0 +1,93 @@
+"""Averages of the weights over the run: exponential (EMA) or uniform from a position on (SWA)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.training.schedule import parse_position
+
+
+class Averages:
+    """A float32 average of the trainable parameters, by name; off when neither kind is asked for.
+
+    The exponential average is normalised: after t updates with decay d, the weights of update i count with
+    d^(t - i) (1 - d) / (1 - d^t). The initial weights take no part, so they do not hold short runs back.
+    """
+
+    def __init__(self, network: nn.Module, *, ema_decay: float = 0.0, swa_start: str = "") -> None:
+        """Prepare the average.
+
+        Args:
+            network: the network to be trained.
+            ema_decay: decay a step, in [0, 1); 0 is off.
+            swa_start: position from which a uniform average is taken, as in a curve; "" is off.
+        """
+        self._parameters = {name: value for name, value in network.named_parameters() if value.requires_grad}
+        self._decay = ema_decay
+        self._start = parse_position(swa_start) if swa_start else None
+        self._averages: list[Tensor] = []
+        self.num_averaged = 0
+
+    @torch.no_grad()
+    def update(self, step: int, total_steps: float) -> None:
+        """Take in the weights as they are after `step` finished steps of `total_steps`."""
+        if not self._is_due(step, total_steps):
+            return
+        weights = [parameter.detach().float() for parameter in self._parameters.values()]
+        self.num_averaged += 1
+        if self.num_averaged == 1:
+            self._averages = [weight.clone() for weight in weights]
+        else:
+            torch._foreach_lerp_(self._averages, weights, self._newest_share())
+
+    def _is_due(self, step: int, total_steps: float) -> bool:
+        if self._start is None:
+            return self._decay > 0
+        # once begun it goes on, though the estimated end of a timed run moves
+        return self.num_averaged > 0 or step >= self._start.resolve(total_steps)
+
+    def _newest_share(self) -> float:
+        if self._start is None:
+            return (1 - self._decay) / (1 - self._decay**self.num_averaged)
+        return 1 / self.num_averaged
+
+    @torch.no_grad()
+    def copy_to(self, network: nn.Module) -> None:
+        """Put the average into `network`; nothing changes where nothing was averaged."""
+        if self.num_averaged:
+            for name, average in zip(self._parameters, self._averages, strict=True):
+                network.get_parameter(name).copy_(average)
+
+    @contextmanager
+    def applied(self, network: nn.Module) -> Iterator[None]:
+        """Put the average into `network` for a while, for example to validate it."""
+        before = {name: network.get_parameter(name).detach().clone() for name in self._parameters}
+        self.copy_to(network)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, weight in before.items():
+                    network.get_parameter(name).copy_(weight)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the average and how many weights are in it."""
+        averages = dict(zip(self._parameters, self._averages, strict=True)) if self.num_averaged else {}
+        return {"num_averaged": self.num_averaged, "averages": averages}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved average."""
+        self.num_averaged = state["num_averaged"]
+        if self.num_averaged:
+            averages = state["averages"]
+            self._averages = [
+                averages[name].to(device=parameter.device, dtype=torch.float32, copy=True)
+                for name, parameter in self._parameters.items()
+            ]
+        else:
+            self._averages = []
