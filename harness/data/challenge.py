@@ -1,0 +1,99 @@
+"""How the 16 MB challenge counts: bytes of a target given the token before it, and its bits per byte.
+
+The bytes are those of the text as its tokenizer normalised it, not of the raw file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPACE_MARK = "\u2581"
+IntArray = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ByteTables:
+    """What is known of each token id.
+
+    Attributes:
+        base_bytes: bytes of the piece without its leading space, shape (vocab_size,), int32.
+        has_leading_space: whether the piece starts with a space, shape (vocab_size,), bool.
+        is_boundary: control, unknown, unused, or beyond the model's vocabulary, shape (vocab_size,), bool.
+    """
+
+    base_bytes: NDArray[np.int32]
+    has_leading_space: NDArray[np.bool_]
+    is_boundary: NDArray[np.bool_]
+
+    def count_bytes(self, previous: IntArray, targets: IntArray) -> NDArray[np.int32]:
+        """Give the bytes of each target.
+
+        Args:
+            previous: the token before each target, shape (num_targets,).
+            targets: shape (num_targets,).
+
+        Returns:
+            Bytes, int32; a leading space is not counted after a boundary token.
+        """
+        spaces = self.has_leading_space[targets] & ~self.is_boundary[previous]
+        return np.asarray(self.base_bytes[targets] + spaces, dtype=np.int32)
+
+
+def byte_tables(model: Any, vocab_size: int = 0) -> ByteTables:
+    """Read the tables off a SentencePiece model.
+
+    Args:
+        model: a SentencePieceProcessor.
+        vocab_size: number of token ids of the network, if larger than the model's.
+    """
+    num_pieces = int(model.vocab_size())
+    size = max(num_pieces, vocab_size)
+    base_bytes = np.zeros(size, dtype=np.int32)
+    has_leading_space = np.zeros(size, dtype=np.bool_)
+    is_boundary = np.ones(size, dtype=np.bool_)
+    for token in range(num_pieces):
+        if model.is_control(token) or model.is_unknown(token) or model.is_unused(token):
+            continue
+        is_boundary[token] = False
+        piece: str = model.id_to_piece(token)
+        has_leading_space[token] = piece.startswith(SPACE_MARK) and not model.is_byte(token)
+        base_bytes[token] = 1 if model.is_byte(token) else len(piece.removeprefix(SPACE_MARK).encode())
+    return ByteTables(base_bytes=base_bytes, has_leading_space=has_leading_space, is_boundary=is_boundary)
+
+
+def num_scored_targets(num_tokens: int, context: int) -> int:
+    """Say how many targets the challenge scores: whole windows only, the first token is no target."""
+    return max(num_tokens - 1, 0) // context * context
+
+
+def bits_per_byte(total_nats: float, num_targets: int, num_bytes: int) -> float:
+    """Compute the challenge's val_bpb.
+
+    Args:
+        total_nats: sum of the losses over the targets.
+        num_targets: number of targets.
+        num_bytes: bytes of the same targets.
+    """
+    return (total_nats / num_targets) / math.log(2) * (num_targets / num_bytes)
+
+
+def sliding_windows(num_targets: int, context: int, stride: int) -> Iterator[tuple[int, int, int]]:
+    """List the windows of the challenge's sliding evaluation, which scores the tail more than once.
+
+    Args:
+        num_targets: targets of the validation text.
+        context: tokens of a window.
+        stride: distance of window starts.
+
+    Yields:
+        (start, first scored position, stop), all counted in targets from the start of the text.
+    """
+    for start in range(0, num_targets, stride):
+        stop = min(start + context, num_targets)
+        yield start, start if start == 0 else max(stop - stride, start), stop
