@@ -12,8 +12,9 @@ from pathlib import Path
 from harness.errors import RecordError, RunError
 from harness.records.logs import LOG_FILE
 from harness.records.safeio import JSON, hash_file, read_bounded, read_json
-from harness.records.schema import FilePart, Record, parse_record
+from harness.records.schema import FilePart, Record
 from harness.records.scores import SCORES_FILE
+from harness.records.versions import parse_record
 
 RECORD_FILE = "record.json"
 ARTIFACT_FILE = "artifact.bin"

@@ -1,0 +1,1 @@
+"""Verification: rules as data, checks by level, findings as data, renderings of them."""

@@ -1,0 +1,85 @@
+"""Level decode: the artifact opens, and what it stores is what the record says; no torch is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from harness.errors import ArtifactError
+from harness.records.native import ARTIFACT_FILE
+from harness.records.safeio import JSON
+from harness.records.values import Scalar, Value
+from harness.verify.agreement import as_scalar, look_up, show
+from harness.verify.case import NativeCase
+from harness.verify.findings import Finding, FindingStatus
+from harness.verify.rules import Rule
+from harness.verify.static import Check
+
+
+def artifact_decodes(case: NativeCase, rule: Rule) -> Iterator[Finding]:
+    """A1: fails when the artifact cannot be opened, or a tensor cannot be decoded or is not finite."""
+    import numpy as np
+
+    case.require(ARTIFACT_FILE)
+    try:
+        tensors = case.artifact.decode_tensors()
+    except ArtifactError as error:
+        yield rule.finding(case.name, "fail", str(error), path=ARTIFACT_FILE)
+        return
+    odd = sorted(name for name, values in tensors.items() if not np.isfinite(values).all())
+    if odd:
+        message = f"tensor {odd[0]:.80} holds numbers that are not finite"
+        yield rule.finding(case.name, "fail", message, path=ARTIFACT_FILE)
+    else:
+        yield rule.finding(case.name, "pass", f"{len(tensors)} tensors decoded", path=ARTIFACT_FILE)
+
+
+def stored_params_match(case: NativeCase, rule: Rule) -> Iterator[Finding]:
+    """A2: fails when the artifact stores another number of parameters than the record claims."""
+    yield _compare(case, rule, "params.stored", case.params.stored, case.artifact.num_params_stored)
+
+
+def parts_match(case: NativeCase, rule: Rule) -> Iterator[Finding]:
+    """A3: fails at the first part whose bytes are not those of the artifact."""
+    case.require("parts")
+    claimed, found = case.artifact_part.parts, case.artifact.bytes_by_part()
+    names = sorted({*claimed, *found})
+    apart = [name for name in names if claimed.get(name, 0) != found.get(name, 0)]
+    if not apart:
+        yield rule.finding(case.name, "pass", f"{len(names)} parts agree", path=ARTIFACT_FILE)
+    for name in apart[:1]:
+        yield _compare(case, rule, f"artifact.parts.{name}", claimed.get(name, 0), found.get(name, 0))
+
+
+def header_matches(case: NativeCase, rule: Rule) -> Iterator[Finding]:
+    """A4: fails at the first field of the artifact's header that is not the record's."""
+    record, meta = case.record, dict(case.artifact.meta)
+    expected: Mapping[str, JSON] = {
+        "method": record.method.name,
+        "method_version": record.method.version,
+        "settings.model": look_up(case.fields, "settings.model"),
+        "task.vocab_size": record.data.tokenizer.vocab_size,
+        "tokenizer.kind": record.data.tokenizer.kind,
+        "tokenizer.vocab_size": record.data.tokenizer.vocab_size,
+        "tokenizer.sha256": record.data.tokenizer.sha256,
+    }
+    apart = [key for key, value in expected.items() if look_up(meta, key) != value]
+    if not apart:
+        yield rule.finding(case.name, "pass", f"{len(expected)} fields agree", path=ARTIFACT_FILE)
+    for key in apart[:1]:
+        claimed, found = as_scalar(expected[key]), as_scalar(look_up(meta, key))
+        yield _compare(case, rule, f"header {key}", claimed, found)
+
+
+def _compare(case: NativeCase, rule: Rule, key: str, claimed: Scalar, found: Scalar) -> Finding:
+    values = [case.claim(key, claimed), Value(origin="measured", value=found, path=ARTIFACT_FILE)]
+    status: FindingStatus = "fail" if claimed != found else "pass"
+    message = f"{key}: the record says {show(claimed)}, the artifact has {show(found)}"
+    return rule.finding(case.name, status, message, values=values)
+
+
+DECODE_CHECKS: Mapping[str, Check] = {
+    "A1": artifact_decodes,
+    "A2": stored_params_match,
+    "A3": parts_match,
+    "A4": header_matches,
+}

@@ -1,0 +1,170 @@
+"""Static checks of what was scored and set: tune scores, settings, splits, encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
+
+from harness.records.logs import LOG_FILE
+from harness.records.native import CONFIG_FILE, RECORD_FILE
+from harness.records.safeio import JSON
+from harness.records.schema import EvalModePart, MetricsPart, Record
+from harness.records.scores import SCORES_FILE
+from harness.records.values import Value
+from harness.verify.agreement import bits_per_byte, judge_agreement, perplexity_of
+from harness.verify.case import NativeCase
+from harness.verify.findings import Finding, FindingStatus
+from harness.verify.rules import Rule
+
+SETTINGS_SECTIONS = ("model", "train", "export")
+
+
+def tune_metrics_hold(case: NativeCase, rule: Rule) -> Iterator[Finding]:
+    """M5: fails when a tune score does not follow from its own totals or misses a part of the split."""
+    metrics = case.record.metrics
+    blocks = {"tune": metrics.tune, "tune_before_export": metrics.tune_before_export}
+    for name, block in blocks.items():
+        if block is not None:
+            yield _judge_arithmetic(case, rule, f"metrics.{name}", block)
+    if not any(blocks.values()):
+        yield rule.finding(case.name, "pass", "no tune score is claimed")
+
+
+def _judge_arithmetic(case: NativeCase, rule: Rule, key: str, metrics: MetricsPart) -> Finding:
+    if not metrics.num_bytes or not metrics.num_tokens:
+        return rule.finding(case.name, "fail", f"{key}: no token or byte was scored", path=RECORD_FILE)
+    loss_nats = metrics.total_nats / metrics.num_tokens
+    split = case.record.data.splits.tune
+    expected: dict[str, float] = {
+        "val_bpb": bits_per_byte(metrics.total_nats, metrics.num_bytes),
+        "loss_nats": loss_nats,
+        "perplexity": perplexity_of(loss_nats),
+    }
+    if not metrics.partial:
+        expected["num_tokens"] = expected_targets(metrics.eval_mode, split.num_tokens)
+    for field, value in expected.items():
+        claim = case.claim(f"{key}.{field}", getattr(metrics, field))
+        fact = Value(origin="measured", value=value, path=RECORD_FILE, line=claim.line, label="recomputed")
+        finding = judge_agreement(case.name, rule, f"{key}.{field}", [claim, fact], [])
+        if finding.status != "pass":
+            return finding
+    return rule.finding(case.name, "pass", f"{key}: follows from its totals", path=RECORD_FILE)
+
+
+def settings_match(case: NativeCase, rule: Rule) -> Iterator[Finding]:
+    """E2: fails when config.toml differs from the record in method, data, budget or a setting."""
+    claimed, configured = _flatten(_configured_part(case.record)), _flatten(case.config)
+    configured["data"] = _corpus(configured.get("data"))
+    sections = tuple(f"{name}." for name in SETTINGS_SECTIONS)
+    keys = dict.fromkeys([*claimed, *(key for key in configured if key.startswith(sections))])
+    apart = [key for key in keys if claimed.get(key) != configured.get(key)]
+    if not apart:
+        yield rule.finding(case.name, "pass", f"{len(keys)} settings agree", path=CONFIG_FILE)
+        return
+    first = apart[0]
+    more = f"; and {len(apart) - 1} more" if len(apart) > 1 else ""
+    says = f"{RECORD_FILE} has {claimed.get(first)!r:.60}, {CONFIG_FILE} {configured.get(first)!r:.60}"
+    yield rule.finding(case.name, "fail", f"{first}: {says}{more}", path=CONFIG_FILE)
+
+
+def _configured_part(record: Record) -> dict[str, JSON]:
+    """Return what of a record must stand in its `config.toml` (the seed is a rule of its own)."""
+    settings = cast("dict[str, JSON]", record.settings.model_dump(mode="json"))
+    return {
+        "method": record.method.name,
+        "preset": record.preset,
+        "budget": record.budget.text,
+        "encoding_errors": record.data.encoding_errors,
+        "data": _corpus(record.data.name),
+        **settings,
+    }
+
+
+def _corpus(name: JSON) -> JSON:
+    """Return the kind of a corpus: `text` of `text:some/path`, since a path may be written in many ways."""
+    return name.partition(":")[0] if isinstance(name, str) else name
+
+
+def _flatten(table: Mapping[str, JSON], prefix: str = "") -> dict[str, JSON]:
+    """Return the leaves by dotted key, without nulls: TOML has none."""
+    flat: dict[str, JSON] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            flat[f"{prefix}{key}"] = [child for child in value if child is not None]
+        elif value is not None:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def expected_targets(mode: EvalModePart, num_tokens: int) -> int:
+    """Return how many targets a whole split has in an eval mode.
+
+    Args:
+        mode: "sliding" scores every token but the first (the start token) once; "challenge" drops the tail
+            that fills no window; "challenge-sliding" scores `stride` targets from each start after the first.
+        num_tokens: tokens of the split, start token included.
+    """
+    num_targets = max(0, num_tokens - 1)
+    if mode.mode == "sliding":
+        return num_targets
+    whole = num_targets // mode.context * mode.context
+    if mode.mode == "challenge" or whole <= mode.stride:
+        return whole
+    return mode.context + whole - mode.stride
+
+
+def split_is_covered(case: NativeCase, rule: Rule) -> Iterator[Finding]:
+    """D1: fails when tokens or bytes of the test split were left out unsaid; notes a partial score."""
+    split, scores = case.record.data.splits.test, case.totals
+    metrics = case.test_metrics
+    expected_tokens = expected_targets(metrics.eval_mode, split.num_tokens)
+    pairs: Sequence[tuple[str, int, int]] = [("tokens", expected_tokens, scores.num_tokens)]
+    if metrics.eval_mode.mode == "sliding":
+        pairs = [*pairs, ("bytes", split.num_bytes, scores.num_bytes)]
+    for unit, expected, found in pairs:
+        values = [
+            case.claim(f"data.splits.test.num_{unit}", expected),
+            Value(origin="measured", value=found, path=SCORES_FILE, label=f"sum of block_{unit}"),
+        ]
+        message = f"{found:,} of {expected:,} {unit} of the test split were scored"
+        if metrics.partial:
+            yield rule.finding(case.name, "note", f"partial score: {message}", values=values)
+            return
+        yield rule.finding(case.name, "pass" if found == expected else "fail", message, values=values)
+        if found != expected:
+            return
+
+
+def test_is_opened_once(case: NativeCase, rule: Rule) -> Iterator[Finding]:
+    """D2: fails when the test split was opened before the export, or record and log count other openings.
+
+    A scoring that was cut off opens it again: more than one opening, all after the export, is a note.
+    """
+    openings = [entry.line for entry in case.log.events if entry.event == "test_open"]
+    export = case.log.last("export")
+    claim = case.claim("data.test_openings", len(case.record.data.test_openings))
+    line = openings[0] if openings else None
+    fact = Value(origin="logged", value=len(openings), path=LOG_FILE, line=line)
+    message = f"the record lists {claim.value} openings of the test split, the log {fact.value}"
+    status: FindingStatus = "pass"
+    if not openings or claim.value != fact.value:
+        status = "fail"
+    elif export is None or openings[0] < export.line:
+        status, message = "fail", f"{fact.place}: the test split was opened before the artifact was written"
+    elif len(openings) > 1:
+        status, message = "note", f"{message}, all after the artifact was written"
+    yield rule.finding(case.name, status, message, values=[claim, fact])
+
+
+def encoding_is_stated(case: NativeCase, rule: Rule) -> Iterator[Finding]:
+    """D3: fails when a strictly read corpus has replacements; notes replacements that are stated."""
+    data = case.record.data
+    claim = case.claim("data.num_replaced", data.num_replaced)
+    mode = f"--encoding-errors {data.encoding_errors}"
+    message = f"{data.num_replaced:,} invalid places of the text were replaced ({mode})"
+    status: FindingStatus = "pass"
+    if data.num_replaced:
+        status = "fail" if data.encoding_errors == "strict" else "note"
+    yield rule.finding(case.name, status, message, values=[claim])

@@ -1,0 +1,169 @@
+"""Static checks of the run: bytes against parts and caps, steps, budget, times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from harness.errors import UsageError
+from harness.records.logs import LOG_FILE
+from harness.records.native import ARTIFACT_FILE, RECORD_FILE
+from harness.records.safeio import file_bytes
+from harness.records.values import Value
+from harness.training.budget import parse_budget
+from harness.verify.agreement import (
+    gather,
+    show,
+    values_agree,
+)
+from harness.verify.case import NativeCase, UnavailableError
+from harness.verify.findings import Finding, FindingStatus
+from harness.verify.rules import Rule
+
+
+def parts_add_up(case: NativeCase, rule: Rule) -> Iterator[Finding]:
+    """B3: fails when the parts of the artifact do not add up to the size of the file."""
+    case.require(ARTIFACT_FILE)
+    claim = case.claim("artifact.parts", sum(case.artifact_part.parts.values()))
+    fact = Value(origin="measured", value=file_bytes(case.folder, ARTIFACT_FILE), path=ARTIFACT_FILE)
+    status: FindingStatus = "pass" if claim.value == fact.value else "fail"
+    message = f"the parts add up to {show(claim.value)} bytes, the file has {show(fact.value)}"
+    yield rule.finding(case.name, status, message, values=[claim, fact])
+
+
+def cap_is_respected(case: NativeCase, rule: Rule) -> Iterator[Finding]:
+    """B4: fails when the file, with its code where the rules count it, has more bytes than its cap."""
+    artifact = case.artifact_part
+    if artifact.max_artifact_bytes is None and artifact.rules is None:
+        yield rule.finding(case.name, "pass", "no cap was set")
+        return
+    case.require(ARTIFACT_FILE)
+    file_size = file_bytes(case.folder, ARTIFACT_FILE)
+    charges = []
+    if artifact.max_artifact_bytes is not None:
+        charges.append(("artifact.max_artifact_bytes", artifact.max_artifact_bytes, file_size))
+    if artifact.rules == "parameter-golf":
+        cap_bytes = int(rule.limits["parameter_golf_bytes"])
+        charges.append(("artifact.rules", cap_bytes, file_size + artifact.decoder_closure_bytes))
+    for key, cap_bytes, charged_bytes in charges:
+        status: FindingStatus = "pass" if charged_bytes <= cap_bytes else "fail"
+        values = [
+            case.claim(key, cap_bytes),
+            Value(origin="measured", value=charged_bytes, path=ARTIFACT_FILE),
+        ]
+        message = f"{charged_bytes:,} bytes are charged, the cap of {key} is {cap_bytes:,}"
+        yield rule.finding(case.name, status, message, values=values)
+
+
+def steps_agree(case: NativeCase, rule: Rule) -> Iterator[Finding]:
+    """S1: fails when record and log disagree on the steps, or the log has a step beyond them."""
+    findings = list(values_agree(case, rule))
+    yield from findings
+    if findings[0].status != "pass":
+        return
+    last = max((entry.step for entry in case.log.steps), default=0)
+    claim = case.claim("progress.steps", case.progress.steps)
+    if last > case.progress.steps:
+        line = next(entry.line for entry in case.log.steps if entry.step == last)
+        fact = Value(origin="logged", value=last, path=LOG_FILE, line=line)
+        message = f"{fact.place} is step {last:,}, {claim.place} ends at {show(claim.value)}"
+        yield rule.finding(case.name, "fail", message, values=[claim, fact])
+
+
+def budget_is_kept(case: NativeCase, rule: Rule) -> Iterator[Finding]:
+    """S3: fails when the budget's text means another amount, or too much was spent."""
+    budget = case.record.budget
+    try:
+        meant = parse_budget(budget.text)
+    except UsageError as error:
+        yield rule.finding(case.name, "fail", f"budget.text: {error}", path=RECORD_FILE)
+        return
+    if meant.kind != budget.kind or not math.isclose(meant.amount, budget.amount, rel_tol=1e-9):
+        is_amount = f"{meant.amount:,.9g} {meant.kind}, not {budget.amount:,.9g} {budget.kind}"
+        message = f"budget.text {budget.text} is {is_amount}"
+        yield rule.finding(case.name, "fail", message, path=RECORD_FILE, line=case.lines.get("budget.text"))
+        return
+    spent = _spent(case)
+    num_steps = max(1, budget.spent.steps)
+    allowed = budget.amount + max(
+        float(spent.value) / num_steps, min(rule.relative, budget.tolerance) * budget.amount
+    )
+    status: FindingStatus = "pass" if float(spent.value) <= allowed else "fail"
+    claim = case.claim("budget.amount", budget.amount)
+    message = f"{spent.place} says {show(spent.value)} {budget.kind}, the budget is {show(budget.amount)}"
+    yield rule.finding(case.name, status, message, values=[claim, spent])
+
+
+def _spent(case: NativeCase) -> Value:
+    """Return what was spent in the budget's unit: from the log where it says so, else from the record."""
+    kind = case.record.budget.kind
+    if kind in ("steps", "tokens"):
+        values, gaps = gather(case, kind)
+        logged = [value for value in values if value.origin == "logged" and not isinstance(value.value, str)]
+        if not logged:
+            raise UnavailableError("; ".join(gaps) or f"{LOG_FILE} does not say how many {kind} were spent")
+        return logged[0]
+    return case.claim(f"budget.spent.{kind}", getattr(case.record.budget.spent, kind))
+
+
+def time_adds_up(case: NativeCase, rule: Rule) -> Iterator[Finding]:
+    """T1: fails when the parts exceed the wall-clock time; notes much time that no part explains."""
+    time = case.time
+    parts_seconds = math.fsum(
+        getattr(time, f"{name}_seconds")
+        for name in ("train", "compression", "validation", "compilation", "export", "data")
+    )
+    wall_seconds, num_ranks = time.wall_seconds, case.record.environment.num_ranks
+    claim = case.claim("time.wall_seconds", wall_seconds)
+    fact = Value(
+        origin="measured", value=parts_seconds, path=RECORD_FILE, line=claim.line, label="sum of parts"
+    )
+    status: FindingStatus = "pass"
+    message = f"the parts take {parts_seconds:,.1f} s of {wall_seconds:,.1f} s"
+    if parts_seconds > _stretched(wall_seconds, rule):
+        status = "fail"
+    elif time.device_seconds > _stretched(wall_seconds * num_ranks, rule):
+        status = "fail"
+        message = (
+            f"{time.device_seconds:,.1f} device seconds do not fit into {num_ranks} x {wall_seconds:,.1f} s"
+        )
+    elif wall_seconds - parts_seconds > max(
+        rule.limits["unexplained_seconds"], rule.limits["unexplained_fraction"] * wall_seconds
+    ):
+        status = "note"
+    yield rule.finding(case.name, status, message, values=[claim, fact])
+
+
+def _stretched(seconds: float, rule: Rule) -> float:
+    return seconds * (1 + rule.relative) + rule.absolute
+
+
+def clock_holds_stages(case: NativeCase, rule: Rule) -> Iterator[Finding]:
+    """T2: fails when the spent seconds do not hold their stages, or exceed the wall clock."""
+    case.require("spent")
+    case.require("wall")
+    time, spent_seconds = case.time, case.record.budget.spent.seconds
+    stages_seconds = time.train_seconds + time.compression_seconds + time.export_seconds
+    claim = case.claim("budget.spent.seconds", spent_seconds)
+    if stages_seconds > _stretched(spent_seconds, rule):
+        message = (
+            f"train, compression and export take {stages_seconds:,.1f} s, spent are {spent_seconds:,.1f} s"
+        )
+        yield rule.finding(case.name, "fail", message, values=[claim])
+    elif spent_seconds > _stretched(time.wall_seconds, rule):
+        message = f"spent are {spent_seconds:,.1f} s, the wall clock shows {time.wall_seconds:,.1f} s"
+        yield rule.finding(case.name, "fail", message, values=[claim])
+    else:
+        yield rule.finding(case.name, "pass", f"{spent_seconds:,.1f} s were spent", values=[claim])
+
+
+def machine_was_free(case: NativeCase, rule: Rule) -> Iterator[Finding]:
+    """T3: notes a record whose times were taken on a machine that did other work."""
+    is_contended = case.record.contended
+    message = (
+        "the machine did other work: seconds of this record are upper bounds"
+        if is_contended
+        else "no contention"
+    )
+    line = case.lines.get("contended")
+    yield rule.finding(case.name, "note" if is_contended else "pass", message, path=RECORD_FILE, line=line)
