@@ -14,7 +14,7 @@ _Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Recipe(BaseModel):
-    """The training settings of a run: section `train` of a preset, `--set train.KEY=VALUE` on the command line."""
+    """The training settings of a run: section `train` of a preset, `--set train.KEY=VALUE` of the command."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,7 +65,7 @@ class Recipe(BaseModel):
     warmup_steps: int = Field(
         0,
         ge=0,
-        description="steps taken and undone before the first, outside the budget, to prime compilers and caches",
+        description="steps taken and undone before the first, outside the budget, to prime compilers",
     )
 
     ema_decay: _Beta = Field(
