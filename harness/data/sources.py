@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -94,6 +95,11 @@ def _read_fineweb(request: Request) -> list[Work]:
     return [Work(name=f"document {index}", data=text.encode()) for index, text in enumerate(texts)]
 
 
+def _exists(path: str | Path) -> bool:
+    # Path.exists raises where a name is too long or holds a NUL.
+    return os.path.exists(path)  # noqa: PTH110
+
+
 def _read_file(path: Path, name: str) -> Work:
     try:
         data = path.read_bytes()
@@ -104,10 +110,10 @@ def _read_file(path: Path, name: str) -> Work:
 
 def _read_text(request: Request) -> list[Work]:
     path = Path(request.argument).expanduser()
-    if path.is_file():
-        return [_read_file(path, path.name)]
-    if not path.is_dir():
+    if not _exists(path):
         raise UsageError(f"--data text:{request.argument}: no such file or folder")
+    if not path.is_dir():
+        return [_read_file(path, path.name)]
     inside = [file.relative_to(path) for file in path.rglob("*") if file.is_file()]
     names = [name.as_posix() for name in inside if not any(part.startswith(".") for part in name.parts)]
     return [_read_file(path / name, name) for name in sorted(names)]
@@ -148,7 +154,7 @@ def parse_spec(spec: str) -> tuple[str, str]:
     """
     name, colon, argument = spec.partition(":")
     if name not in SOURCES and name != "shards":
-        hint = f"For a text of yours: --data text:{spec}. " if Path(spec).exists() else ""
+        hint = f"For a text of yours: --data text:{spec}. " if spec and _exists(spec) else ""
         raise UsageError(f"unknown data source '{spec}'. {hint}{suggest(spec, KNOWN_SPECS)}")
     rule = "required" if name == "shards" else SOURCES[name].argument
     if colon and rule == "none":
