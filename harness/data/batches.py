@@ -93,9 +93,7 @@ class Batches:
             num_tokens = self.micro_batch_sequences * self.context + 1
             row = self.stream.read_around(index * num_tokens, num_tokens).astype(np.int64)
             return row[:-1].reshape(shape), row[1:].reshape(shape)
-        starts = (
-            self._shuffled_starts(index) if self.order == "shuffled" else self._random_starts(step, micro)
-        )
+        starts = self._shuffled_starts(index) if self.order == "shuffled" else self._random_starts(step, micro)
         windows = np.stack([self.stream.read(start, start + self.context + 1) for start in starts])
         return windows[:, :-1].astype(np.int64), windows[:, 1:].astype(np.int64)
 

@@ -62,7 +62,7 @@ def byte_tables(model: Any, vocab_size: int = 0) -> ByteTables:
             continue
         is_boundary[token] = False
         piece: str = model.id_to_piece(token)
-        has_leading_space[token] = piece.startswith(SPACE_MARK) and not model.is_byte(token)
+        has_leading_space[token] = piece.startswith(SPACE_MARK)
         base_bytes[token] = 1 if model.is_byte(token) else len(piece.removeprefix(SPACE_MARK).encode())
     return ByteTables(base_bytes=base_bytes, has_leading_space=has_leading_space, is_boundary=is_boundary)
 

@@ -157,8 +157,6 @@ def list_sources(data_dir: Path | None = None) -> list[SourceInfo]:
         ("synthetic", "a Markov source of known code length", sum(SYNTHETIC_BYTES.values()), True, "made"),
     ]
     return [
-        SourceInfo(
-            name=name, summary=summary, num_bytes=num_bytes, is_cached=is_cached, how_to_get=how_to_get
-        )
+        SourceInfo(name=name, summary=summary, num_bytes=num_bytes, is_cached=is_cached, how_to_get=how_to_get)
         for name, summary, num_bytes, is_cached, how_to_get in rows
     ]

@@ -85,9 +85,7 @@ class SentencePieceTokenizer(Tokenizer):
             raise DataError(f"not UTF-8 at byte {error.start}; use --tokenizer bytes") from error
         parts = _cut(characters) if self.is_lossless else [characters]
         dtype = token_dtype(self.vocab_size)
-        return np.concatenate(
-            [np.empty(0, dtype), *(np.array(self._encode_part(part), dtype) for part in parts)]
-        )
+        return np.concatenate([np.empty(0, dtype), *(np.array(self._encode_part(part), dtype) for part in parts)])
 
     def _encode_part(self, part: str) -> list[int]:
         if not self.is_lossless:
@@ -117,9 +115,7 @@ def _training_chunks(works: Sequence[Work]) -> list[str]:
     """Cut the works in chunks; of a very long text take evenly spaced ones."""
     texts = [work.data.decode() for work in works]
     chunks = [
-        text[start : start + CHUNK_CHARACTERS]
-        for text in texts
-        for start in range(0, len(text), CHUNK_CHARACTERS)
+        text[start : start + CHUNK_CHARACTERS] for text in texts for start in range(0, len(text), CHUNK_CHARACTERS)
     ]
     return chunks[:: 1 + sum(map(len, texts)) // MAX_TRAINING_CHARACTERS]
 

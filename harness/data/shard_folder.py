@@ -38,9 +38,7 @@ def prepare_shards(folder: Path, *, name: str, tokenizer: str | Tokenizer | None
     test_shards = _read_shards(folder, "val", model.vocab_size)
     num_train = sum(map(len, train_shards))
     if not (num_tune := num_train // TUNE_DIVISOR):
-        raise DataError(
-            f"{folder}: {num_train} training tokens are too few, at least {TUNE_DIVISOR} are needed"
-        )
+        raise DataError(f"{folder}: {num_train} training tokens are too few, at least {TUNE_DIVISOR} are needed")
     segments: dict[Split, list[TokenArray]] = {
         "train": _slice(train_shards, 0, num_train - num_tune),
         "tune": _slice(train_shards, num_train - num_tune, num_train),
@@ -73,9 +71,7 @@ def _shard_tokenizer(folder: Path, given: Tokenizer | None) -> SentencePieceToke
     if isinstance(given, SentencePieceTokenizer) and not models:
         return given
     names = ", ".join(path.name for path in models) or "none"
-    raise DataError(
-        f"{folder}: one SentencePiece *.model must lie beside the shards to count bytes, found {names}"
-    )
+    raise DataError(f"{folder}: one SentencePiece *.model must lie beside the shards to count bytes, found {names}")
 
 
 def _read_shards(folder: Path, kind: str, vocab_size: int) -> list[TokenArray]:

@@ -81,9 +81,7 @@ def _read_shakespeare(request: Request) -> list[Work]:
 
 def _read_tiny_shakespeare(request: Request) -> list[Work]:
     data_dir, offline = request.data_dir, request.offline
-    data = fetch.obtain(
-        fetch.TINY_SHAKESPEARE, fetch.fetch_tiny_shakespeare, data_dir=data_dir, offline=offline
-    )
+    data = fetch.obtain(fetch.TINY_SHAKESPEARE, fetch.fetch_tiny_shakespeare, data_dir=data_dir, offline=offline)
     return [Work(name="tinyshakespeare", data=data)]
 
 
@@ -125,9 +123,7 @@ def _read_synthetic(request: Request) -> list[Work]:
 
 
 SOURCES: Mapping[str, Source] = {
-    "shakespeare": Source(
-        read=_read_shakespeare, split=split_by_name(tune=SHAKESPEARE_TUNE, test=SHAKESPEARE_TEST)
-    ),
+    "shakespeare": Source(read=_read_shakespeare, split=split_by_name(tune=SHAKESPEARE_TUNE, test=SHAKESPEARE_TEST)),
     "tinyshakespeare": Source(read=_read_tiny_shakespeare, split=cut_tiny_shakespeare),
     "fineweb": Source(
         read=_read_fineweb,

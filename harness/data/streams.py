@@ -44,9 +44,7 @@ def chunks_of(segments: Sequence[TokenArray]) -> Iterator[TokenArray]:
             yield segment[start : start + _CHUNK_TOKENS]
 
 
-def measure_tokens(
-    segments: Sequence[TokenArray], count_bytes: ByteCount, start_id: int
-) -> tuple[str, int, int]:
+def measure_tokens(segments: Sequence[TokenArray], count_bytes: ByteCount, start_id: int) -> tuple[str, int, int]:
     """Hash and count the tokens of a split.
 
     Returns:

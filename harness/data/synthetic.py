@@ -37,9 +37,7 @@ class MarkovSource:
         symbol_of_rank = np.argsort(draws, axis=1, kind="stable")
         self._slots = symbol_of_rank[:, slot_rank]
         self._num_slots = np.zeros((size * size, size), dtype=np.int64)
-        np.put_along_axis(
-            self._num_slots, symbol_of_rank, np.bincount(slot_rank, minlength=size)[None], axis=1
-        )
+        np.put_along_axis(self._num_slots, symbol_of_rank, np.bincount(slot_rank, minlength=size)[None], axis=1)
 
     def generate(self, num_bytes: int, part: str) -> bytes:
         """Draw the text of one part; unlike parts are independent draws.

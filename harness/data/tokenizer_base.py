@@ -57,9 +57,7 @@ class Tokenizer(ABC):
         """
         array = np.asarray(ids, dtype=np.int64)
         if array.size and not 0 <= int(array.min()) <= int(array.max()) < self.vocab_size:
-            raise DataError(
-                f"token id outside the vocabulary of {self.vocab_size}: {array.min()}..{array.max()}"
-            )
+            raise DataError(f"token id outside the vocabulary of {self.vocab_size}: {array.min()}..{array.max()}")
         return b"".join(self._pieces[array].tolist())
 
     def token_bytes(self) -> NDArray[np.int32]:

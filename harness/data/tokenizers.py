@@ -144,7 +144,5 @@ def train_tokenizer(spec: str, corpus: Corpus) -> Tokenizer:
     if (match := re.fullmatch(r"sp([0-9]{1,9})", spec)) is None:
         raise UsageError(f"unknown tokenizer '{spec}'. {suggest(spec, KNOWN_TOKENIZERS)}")
     if not MIN_VOCAB_SIZE <= (vocab_size := int(match[1])) <= MAX_VOCAB_SIZE:
-        raise UsageError(
-            f"--tokenizer {spec}: the vocabulary must be {MIN_VOCAB_SIZE} to {MAX_VOCAB_SIZE} tokens"
-        )
+        raise UsageError(f"--tokenizer {spec}: the vocabulary must be {MIN_VOCAB_SIZE} to {MAX_VOCAB_SIZE} tokens")
     return train_sentencepiece(corpus.works["train"], vocab_size)
