@@ -39,15 +39,17 @@ class LogWriter:
         """
         self._path = folder / LOG_FILE
         try:
-            self._handle = self._path.open("ab")
-            if truncate_to is not None:
-                self._truncate(truncate_to)
+            # unbuffered: a line is on its way to the disk when `write` returns, and closing cannot fail
+            self._handle = self._path.open("ab", buffering=0)
         except OSError as error:
             raise self._error(error) from error
+        if truncate_to is not None:
+            self._truncate(truncate_to)
 
     def _truncate(self, offset: int) -> None:
         found_bytes = self._handle.seek(0, os.SEEK_END)
         if found_bytes < offset:
+            self.close()
             raise RunError(
                 f"{self._path} has {found_bytes:,} bytes but its checkpoint was made at {offset:,}: "
                 "the log was altered, so the run cannot go on"
@@ -71,9 +73,10 @@ class LogWriter:
             RunError: the disk is full or the folder is gone.
         """
         line = json.dumps({"event": event, **{key: _finite(value) for key, value in fields.items()}})
+        left = memoryview(f"{line}\n".encode())
         try:
-            self._handle.write(f"{line}\n".encode())
-            self._handle.flush()
+            while left:
+                left = left[self._handle.write(left) :]
         except OSError as error:
             raise self._error(error) from error
 
@@ -95,9 +98,7 @@ class LogWriter:
         self.close()
 
     def _error(self, error: OSError) -> RunError:
-        return RunError(
-            f"cannot write {self._path}: {error.strerror}; free space or choose another folder (--out)"
-        )
+        return RunError(f"cannot write {self._path}: {error.strerror}; free space or choose another folder (--out)")
 
 
 def _finite(value: JSON) -> JSON:

@@ -42,9 +42,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise RunError(
-            f"cannot write {path}: {error.strerror}; free space or choose another folder"
-        ) from error
+        raise RunError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from error
 
 
 def write_record(folder: Path, record: Record) -> None:

@@ -24,9 +24,7 @@ BudgetKind = Literal["seconds", "gpu_seconds", "steps", "tokens", "flops"]
 class Part(BaseModel):
     """Base of every part of a record: frozen, strict types, finite numbers, unknown keys refused."""
 
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
-    )
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
 
 class MethodPart(Part):

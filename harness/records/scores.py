@@ -107,9 +107,7 @@ def _read_arrays(folder: Path) -> dict[str, NDArray[Any]]:
     with open_regular(folder, SCORES_FILE) as handle:
         size_bytes = os.fstat(handle.fileno()).st_size
         if size_bytes > MAX_SCORES_BYTES:
-            raise RecordError(
-                f"{SCORES_FILE} has {size_bytes:,} bytes, more than the {MAX_SCORES_BYTES:,} read"
-            )
+            raise RecordError(f"{SCORES_FILE} has {size_bytes:,} bytes, more than the {MAX_SCORES_BYTES:,} read")
         try:
             with zipfile.ZipFile(handle) as archive:
                 return _read_members(archive)
@@ -122,9 +120,7 @@ def _read_arrays(folder: Path) -> dict[str, NDArray[Any]]:
 def _read_members(archive: zipfile.ZipFile) -> dict[str, NDArray[Any]]:
     members = archive.infolist()
     if len(members) > MAX_ARRAYS or len({member.filename for member in members}) < len(members):
-        raise RecordError(
-            f"{SCORES_FILE} holds {len(members)} members, or one twice; at most {MAX_ARRAYS} are read"
-        )
+        raise RecordError(f"{SCORES_FILE} holds {len(members)} members, or one twice; at most {MAX_ARRAYS} are read")
     arrays: dict[str, NDArray[Any]] = {}
     left_bytes = MAX_SCORES_BYTES
     for member in members:
@@ -143,17 +139,13 @@ def _parse_npy(raw: bytes) -> NDArray[Any]:
     from numpy.lib import format as npy
 
     stream = io.BytesIO(raw)
-    read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[
-        npy.read_magic(stream)
-    ]
+    read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(stream)]
     shape, is_fortran, dtype = read_header(stream)
     if dtype.hasobject or dtype.kind not in "iuf":
         raise RecordError(f"{SCORES_FILE} holds an array of type {dtype!s:.40}, expected numbers")
     body_bytes = len(raw) - stream.tell()
     if any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != body_bytes or is_fortran:
-        raise RecordError(
-            f"{SCORES_FILE} declares an array of shape {shape!s:.60} but holds {body_bytes:,} bytes"
-        )
+        raise RecordError(f"{SCORES_FILE} declares an array of shape {shape!s:.60} but holds {body_bytes:,} bytes")
     return np.frombuffer(raw, dtype=dtype, offset=stream.tell()).reshape(shape)
 
 

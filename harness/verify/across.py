@@ -142,9 +142,7 @@ def _judge_ancestor(peer: Peer, ancestor: AncestorPart, found: Peer | None, rule
     for unit, stated in ancestor.spent:
         own = getattr(found.record.budget.spent, unit)
         if stated != own:
-            message = (
-                f"ancestor {ancestor.name:.80}: {stated:,} {unit} are stated, {found.name} spent {own:,}"
-            )
+            message = f"ancestor {ancestor.name:.80}: {stated:,} {unit} are stated, {found.name} spent {own:,}"
             values = [
                 Value(origin="claimed", value=stated, path=RECORD_FILE, label="lineage"),
                 Value(origin="measured", value=own, path=RECORD_FILE),

@@ -144,9 +144,7 @@ QUANTITIES: Mapping[str, Sequence[Source]] = {
         claimed("metrics.test.val_bpb"),
         logged("eval", "val_bpb", optional=True, split="test"),
         logged("end", "val_bpb"),
-        _sums(
-            "nats / ln 2 / bytes", lambda case: bits_per_byte(case.totals.total_nats, case.totals.num_bytes)
-        ),
+        _sums("nats / ln 2 / bytes", lambda case: bits_per_byte(case.totals.total_nats, case.totals.num_bytes)),
     ),
     "loss_nats": (
         claimed("metrics.test.loss_nats"),
@@ -209,17 +207,13 @@ def are_close(first: Value, second: Value, rule: Rule) -> bool:
     return a == b or abs(a - b) <= rule.absolute + printed + rule.relative * max(abs(a), abs(b))
 
 
-def judge_agreement(
-    record: str, rule: Rule, quantity: str, values: Sequence[Value], gaps: Sequence[str]
-) -> Finding:
+def judge_agreement(record: str, rule: Rule, quantity: str, values: Sequence[Value], gaps: Sequence[str]) -> Finding:
     """Say whether the values of a quantity agree: a contradiction fails, else a gap is unverifiable."""
     pairs = sorted(combinations(values, 2), key=lambda pair: -_WEIGHT[pair[1].origin])
     apart = next((pair for pair in pairs if not are_close(*pair, rule)), None)
     if apart is not None:
         first, second = apart
-        message = (
-            f"{quantity}: {first.place} says {show(first.value)}, {second.place} says {show(second.value)}"
-        )
+        message = f"{quantity}: {first.place} says {show(first.value)}, {second.place} says {show(second.value)}"
         return rule.finding(record, "fail", message, values=[*values, first, second])
     if gaps:
         return rule.gap(record, f"{quantity}: {'; '.join(gaps)}", values=values)

@@ -52,7 +52,7 @@ def _judge_arithmetic(case: NativeCase, rule: Rule, key: str, metrics: MetricsPa
 
 
 def settings_match(case: NativeCase, rule: Rule) -> Iterator[Finding]:
-    """E2: fails when config.toml differs from the record in method, data, budget or a setting."""
+    """E2: fails when config.toml differs from the record in method, data or a setting."""
     claimed, configured = _flatten(_configured_part(case.record)), _flatten(case.config)
     configured["data"] = _corpus(configured.get("data"))
     sections = tuple(f"{name}." for name in SETTINGS_SECTIONS)
@@ -68,12 +68,11 @@ def settings_match(case: NativeCase, rule: Rule) -> Iterator[Finding]:
 
 
 def _configured_part(record: Record) -> dict[str, JSON]:
-    """Return what of a record must stand in its `config.toml` (the seed is a rule of its own)."""
+    """Return what of a record must stand in its `config.toml` (seed and budget are rules of their own)."""
     settings = cast("dict[str, JSON]", record.settings.model_dump(mode="json"))
     return {
         "method": record.method.name,
         "preset": record.preset,
-        "budget": record.budget.text,
         "encoding_errors": record.data.encoding_errors,
         "data": _corpus(record.data.name),
         **settings,

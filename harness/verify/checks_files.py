@@ -142,6 +142,7 @@ def _log_steps_are_in_order(case: NativeCase) -> None:
 
 def content_is_known(case: NativeCase, rule: Rule) -> Iterator[Finding]:
     """F7: notes files that record.json does not list and keys that its schema does not have."""
+    case.require(RECORD_FILE)
     _, unknown_keys = case.parsed
     known = {RECORD_FILE, *EVIDENCE_FILES, *case.record.files}
     with os.scandir(case.folder) as entries:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 from harness.errors import UsageError
 from harness.records.logs import LOG_FILE
-from harness.records.native import ARTIFACT_FILE, RECORD_FILE
+from harness.records.native import ARTIFACT_FILE, CONFIG_FILE, RECORD_FILE
 from harness.records.safeio import file_bytes
+from harness.records.schema import BudgetPart
 from harness.records.values import Value
 from harness.training.budget import parse_budget
 from harness.verify.agreement import (
-    gather,
+    logged,
     show,
     values_agree,
 )
@@ -71,39 +72,45 @@ def steps_agree(case: NativeCase, rule: Rule) -> Iterator[Finding]:
 
 
 def budget_is_kept(case: NativeCase, rule: Rule) -> Iterator[Finding]:
-    """S3: fails when the budget's text means another amount, or too much was spent."""
+    """S3: fails when the budget is not the one asked for, means another amount, or too much was spent."""
     budget = case.record.budget
-    try:
-        meant = parse_budget(budget.text)
-    except UsageError as error:
-        yield rule.finding(case.name, "fail", f"budget.text: {error}", path=RECORD_FILE)
-        return
-    if meant.kind != budget.kind or not math.isclose(meant.amount, budget.amount, rel_tol=1e-9):
-        is_amount = f"{meant.amount:,.9g} {meant.kind}, not {budget.amount:,.9g} {budget.kind}"
-        message = f"budget.text {budget.text} is {is_amount}"
-        yield rule.finding(case.name, "fail", message, path=RECORD_FILE, line=case.lines.get("budget.text"))
+    line = case.lines.get("budget.text")
+    if problem := _text_problem(case, budget):
+        yield rule.finding(case.name, "fail", problem, path=RECORD_FILE, line=line)
         return
     spent = _spent(case)
-    num_steps = max(1, budget.spent.steps)
-    allowed = budget.amount + max(
-        float(spent.value) / num_steps, min(rule.relative, budget.tolerance) * budget.amount
-    )
+    step_cost = float(spent.value) / max(1, budget.spent.steps)
+    allowed = budget.amount + max(step_cost, min(rule.relative, budget.tolerance) * budget.amount)
     status: FindingStatus = "pass" if float(spent.value) <= allowed else "fail"
     claim = case.claim("budget.amount", budget.amount)
     message = f"{spent.place} says {show(spent.value)} {budget.kind}, the budget is {show(budget.amount)}"
     yield rule.finding(case.name, status, message, values=[claim, spent])
 
 
+def _text_problem(case: NativeCase, budget: BudgetPart) -> str | None:
+    """Say what is wrong with the wording of the budget: refused, asked otherwise, or another amount."""
+    try:
+        meant = parse_budget(budget.text)
+    except UsageError as error:
+        return f"budget.text: {error}"
+    if (asked := case.config.get("budget")) != budget.text:
+        return f"{RECORD_FILE} has the budget {budget.text}, {CONFIG_FILE} {asked!r:.60}"
+    if meant.kind != budget.kind or not math.isclose(meant.amount, budget.amount, rel_tol=1e-9):
+        is_amount = f"{meant.amount:,.9g} {meant.kind}, not {budget.amount:,.9g} {budget.kind}"
+        return f"budget.text {budget.text} is {is_amount}"
+    return None
+
+
 def _spent(case: NativeCase) -> Value:
-    """Return what was spent in the budget's unit: from the log where it says so, else from the record."""
+    """Return what was spent in the budget's unit: as the log ends where it says so, else from the record."""
     kind = case.record.budget.kind
-    if kind in ("steps", "tokens"):
-        values, gaps = gather(case, kind)
-        logged = [value for value in values if value.origin == "logged" and not isinstance(value.value, str)]
-        if not logged:
-            raise UnavailableError("; ".join(gaps) or f"{LOG_FILE} does not say how many {kind} were spent")
-        return logged[0]
-    return case.claim(f"budget.spent.{kind}", getattr(case.record.budget.spent, kind))
+    if kind not in ("steps", "tokens"):
+        return case.claim(f"budget.spent.{kind}", getattr(case.record.budget.spent, kind))
+    case.require(kind)
+    value = logged("end", kind)(case)
+    if value is None or isinstance(value.value, str):
+        raise UnavailableError(f"{LOG_FILE} does not say how many {kind} were spent")
+    return value
 
 
 def time_adds_up(case: NativeCase, rule: Rule) -> Iterator[Finding]:
@@ -115,18 +122,14 @@ def time_adds_up(case: NativeCase, rule: Rule) -> Iterator[Finding]:
     )
     wall_seconds, num_ranks = time.wall_seconds, case.record.environment.num_ranks
     claim = case.claim("time.wall_seconds", wall_seconds)
-    fact = Value(
-        origin="measured", value=parts_seconds, path=RECORD_FILE, line=claim.line, label="sum of parts"
-    )
+    fact = Value(origin="measured", value=parts_seconds, path=RECORD_FILE, line=claim.line, label="sum of parts")
     status: FindingStatus = "pass"
     message = f"the parts take {parts_seconds:,.1f} s of {wall_seconds:,.1f} s"
     if parts_seconds > _stretched(wall_seconds, rule):
         status = "fail"
     elif time.device_seconds > _stretched(wall_seconds * num_ranks, rule):
         status = "fail"
-        message = (
-            f"{time.device_seconds:,.1f} device seconds do not fit into {num_ranks} x {wall_seconds:,.1f} s"
-        )
+        message = f"{time.device_seconds:,.1f} device seconds do not fit into {num_ranks} x {wall_seconds:,.1f} s"
     elif wall_seconds - parts_seconds > max(
         rule.limits["unexplained_seconds"], rule.limits["unexplained_fraction"] * wall_seconds
     ):
@@ -146,9 +149,7 @@ def clock_holds_stages(case: NativeCase, rule: Rule) -> Iterator[Finding]:
     stages_seconds = time.train_seconds + time.compression_seconds + time.export_seconds
     claim = case.claim("budget.spent.seconds", spent_seconds)
     if stages_seconds > _stretched(spent_seconds, rule):
-        message = (
-            f"train, compression and export take {stages_seconds:,.1f} s, spent are {spent_seconds:,.1f} s"
-        )
+        message = f"train, compression and export take {stages_seconds:,.1f} s, spent are {spent_seconds:,.1f} s"
         yield rule.finding(case.name, "fail", message, values=[claim])
     elif spent_seconds > _stretched(time.wall_seconds, rule):
         message = f"spent are {spent_seconds:,.1f} s, the wall clock shows {time.wall_seconds:,.1f} s"
@@ -160,10 +161,6 @@ def clock_holds_stages(case: NativeCase, rule: Rule) -> Iterator[Finding]:
 def machine_was_free(case: NativeCase, rule: Rule) -> Iterator[Finding]:
     """T3: notes a record whose times were taken on a machine that did other work."""
     is_contended = case.record.contended
-    message = (
-        "the machine did other work: seconds of this record are upper bounds"
-        if is_contended
-        else "no contention"
-    )
+    message = "the machine did other work: seconds of this record are upper bounds" if is_contended else "no contention"
     line = case.lines.get("contended")
     yield rule.finding(case.name, "note" if is_contended else "pass", message, path=RECORD_FILE, line=line)

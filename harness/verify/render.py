@@ -99,9 +99,7 @@ def report_lines(report: Report, *, with_passes: bool = False) -> Iterator[str]:
 
 def _summary_line(report: Report, hidden: Sequence[str]) -> str:
     counts = report.summary()
-    records = ", ".join(
-        f"{counts[f'records_{verdict}']} {verdict}" for verdict in ("pass", "fail", "unverifiable")
-    )
+    records = ", ".join(f"{counts[f'records_{verdict}']} {verdict}" for verdict in ("pass", "fail", "unverifiable"))
     severity = f"{counts['fail_major']} major, {counts['fail_minor']} minor"
     unlisted = " (not listed)" if "pass" in hidden else ""
     broken = f", {counts['internal_errors']} internal errors" if counts["internal_errors"] else ""
@@ -114,7 +112,7 @@ def _summary_line(report: Report, hidden: Sequence[str]) -> str:
 
 
 def print_text(report: Report, console: Console, *, with_passes: bool = False) -> None:
-    """Print a report; no text of a record is taken as markup or reaches the terminal as a control sequence."""
+    """Print a report; no text of a record acts as markup or reaches the terminal as a control sequence."""
     records_table(report).print_to(console)
     for line in report_lines(report, with_passes=with_passes):
         console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -91,9 +91,7 @@ class Rule(BaseModel):
             fix="" if status == "pass" else self.fix,
         )
 
-    def gap(
-        self, record: str, reason: str, *, values: Sequence[Value] = (), path: str | None = None
-    ) -> Finding:
+    def gap(self, record: str, reason: str, *, values: Sequence[Value] = (), path: str | None = None) -> Finding:
         """Make an unverifiable finding: the evidence is missing or failed another rule, which has the fix."""
         return replace(self.finding(record, "unverifiable", reason, values=values, path=path), fix="")
 
@@ -153,9 +151,7 @@ def _lay_over(book: RuleBook, overlay: Path) -> RuleBook:
         rules[key], lines = _change(rules[key], fields, overlay)
         changes += lines
     mark = hashlib.sha256(raw).hexdigest()[:8]
-    return RuleBook(
-        version=f"{book.version}+{mark}", headline_rule=book.headline_rule, rules=rules, changes=changes
-    )
+    return RuleBook(version=f"{book.version}+{mark}", headline_rule=book.headline_rule, rules=rules, changes=changes)
 
 
 def _change(rule: Rule, fields: Mapping[str, Any], overlay: Path) -> tuple[Rule, list[str]]:

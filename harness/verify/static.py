@@ -52,6 +52,8 @@ BLOCKED_BY_FILE = frozenset({"F1", "F2", "F4", "F5", "F6"})
 BLOCKED_QUANTITY: Mapping[str, str] = {
     "M1": "totals",
     "B3": "parts",
+    "S1": "steps",
+    "S2": "tokens",
     "S3": "spent",
     "T1": "wall",
     "A1": "decoding",
