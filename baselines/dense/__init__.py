@@ -1,0 +1,1 @@
+"""The dense baseline: every matrix of every block is stored."""

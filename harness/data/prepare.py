@@ -21,7 +21,7 @@ from harness.data.tokenizers import train_tokenizer
 from harness.errors import DataError
 
 # Part of every cache key: raise it when the same text would give other tokens.
-_TOKENS_VERSION = 1
+_TOKENS_VERSION = 2
 
 
 def prepare(
@@ -93,13 +93,11 @@ def _cache_key(corpus: Corpus, wanted: str | Tokenizer) -> str:
 
 
 def _encode_split(tokenizer: Tokenizer, corpus: Corpus, split: Split) -> TokenArray:
-    """Encode the works of a split, with the start token between them where the tokenizer wants one."""
-    between = np.full(int(tokenizer.separator), tokenizer.start_id, dtype=token_dtype(tokenizer.vocab_size))
+    """Encode the works of a split, each after the start token where the tokenizer has one for that."""
+    start = np.full(int(tokenizer.separator), tokenizer.start_id, dtype=token_dtype(tokenizer.vocab_size))
     parts: list[TokenArray] = []
     for work in corpus.works[split]:
-        if parts:
-            parts.append(between)
-        parts.append(_encode_work(tokenizer, work))
+        parts += [start, _encode_work(tokenizer, work)]
     return np.concatenate(parts)
 
 

@@ -27,7 +27,7 @@ class Tokenizer(ABC):
         kind: "bytes", "characters" or "sentencepiece".
         vocab_size: number of token ids.
         start_id: the token that is given before the first one of a text.
-        separator: whether `start_id` stands between works; it stands for no bytes.
+        separator: whether `start_id` stands before each work; it stands for no bytes.
         is_lossless: whether `decode(encode(text)) == text` for every text it accepts.
     """
 

@@ -116,7 +116,7 @@ class BackboneConfig(BaseModel):
             len(self.schedule) != self.num_layers or set(self.schedule) != set(range(max(self.schedule) + 1))
         ):
             raise UsageError(
-                f"schedule: {list(self.schedule)} must name a block for each of {self.num_layers} layers, and "
+                f"schedule: {list(self.schedule)} must name a block for each of {self.num_layers} layers and "
                 f"each block from 0 to its largest. Set num_layers to {len(self.schedule)} or mend the list."
             )
         return self
@@ -125,6 +125,4 @@ class BackboneConfig(BaseModel):
 def _require_divisor(key: str, value: int, whole_key: str, whole: int) -> None:
     if whole % value:
         divisors = ", ".join(str(d) for d in range(1, whole + 1) if whole % d == 0)
-        raise UsageError(
-            f"{key}: {whole_key} {whole} is not a multiple of {value}. Set {key} to one of {divisors}."
-        )
+        raise UsageError(f"{key}: {whole_key} {whole} is not a multiple of {value}. Set {key} to one of {divisors}.")

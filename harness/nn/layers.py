@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from harness.nn.attend import attend
 from harness.nn.config import BackboneConfig, LinearRole
 from harness.nn.fused import relu_squared, rms_normalise
-from harness.nn.inits import Init, uniform_fan_in
+from harness.nn.inits import Init, uniform_fan_in, zeros
 
 
 class LinearFactory(Protocol):
@@ -38,6 +38,16 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., I) to (..., O)."""
         return F.linear(x, self.weight, self.bias)
+
+
+def dense_factory(config: BackboneConfig, init: Init, *, zero_outputs: bool = True) -> LinearFactory:
+    """Return a factory of dense maps; with `zero_outputs`, those that write to the stream start at zero."""
+
+    def make(role: LinearRole, depth: int, in_features: int, out_features: int) -> Linear:
+        is_zero = zero_outputs and role in ("output", "down")
+        return Linear(in_features, out_features, zeros if is_zero else init, bias=role in config.biases)
+
+    return make
 
 
 class RMSNorm(nn.Module):
@@ -96,9 +106,7 @@ def _angles(context: int, width: int, base: float) -> Tensor:
 class Attention(nn.Module):
     """Causal attention with grouped key/value heads: norm, rotation, then a gain on each query head."""
 
-    def __init__(
-        self, config: BackboneConfig, linear: LinearFactory, depth: int, rotary: Rotary | None
-    ) -> None:
+    def __init__(self, config: BackboneConfig, linear: LinearFactory, depth: int, rotary: Rotary | None) -> None:
         super().__init__()
         shapes = config.linear_shapes
         self.query = linear("query", depth, *shapes["query"])

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from harness.nn.generated import WeightGenerator
 
 
 class Network(nn.Module):
     """A language model over token ids.
 
-    A method whose weights are generated from fewer numbers overrides `begin_step` and `finish_step`: weights
-    are generated once per optimiser step, micro-batches sum gradients on them, and one vector-Jacobian product
-    takes the sum to the parameters.
+    Where weights are generated from fewer numbers, each `WeightGenerator` in the network makes them once per
+    optimiser step: micro-batches sum gradients on the weights, and one vector-Jacobian product takes the sum to
+    the parameters.
     """
 
     def forward(self, tokens_BT: Tensor, last: int | None = None) -> Tensor:
@@ -31,11 +34,24 @@ class Network(nn.Module):
         return F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
 
     def begin_step(self) -> list[Tensor]:
-        """Return the tensors whose gradients the micro-batches of one optimiser step are summed on."""
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+        """Return the tensors whose gradients the micro-batches of one optimiser step are summed on.
+
+        They are the generated weights, made now, and the trainable parameters outside the generators.
+        """
+        weights = [weight for generator in self._generators() for weight in generator.begin_step()]
+        return weights + self._parameters_of_their_own()
 
     def finish_step(self, gradients: Sequence[Tensor]) -> None:
         """Set `.grad` of the parameters from the summed gradients of the leaves of `begin_step`, in order."""
-        leaves = (parameter for parameter in self.parameters() if parameter.requires_grad)
-        for parameter, gradient in zip(leaves, gradients, strict=True):
+        remaining = iter(gradients)
+        for generator in self._generators():
+            generator.finish_step(list(islice(remaining, generator.num_weights)))
+        for parameter, gradient in zip(self._parameters_of_their_own(), remaining, strict=True):
             parameter.grad = gradient
+
+    def _generators(self) -> list[WeightGenerator]:
+        return [module for module in self.modules() if isinstance(module, WeightGenerator)]
+
+    def _parameters_of_their_own(self) -> list[nn.Parameter]:
+        generated_from = {id(p) for generator in self._generators() for p in generator.parameters()}
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in generated_from]

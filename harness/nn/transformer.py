@@ -28,9 +28,7 @@ from harness.nn.network import Network
 class Block(nn.Module):
     """Pre-norm block: mix in the embedded tokens, then add attention and MLP."""
 
-    def __init__(
-        self, config: BackboneConfig, linear: LinearFactory, depth: int, rotary: Rotary | None
-    ) -> None:
+    def __init__(self, config: BackboneConfig, linear: LinearFactory, depth: int, rotary: Rotary | None) -> None:
         super().__init__()
         self.attention_norm, self.mlp_norm = make_norm(config), make_norm(config)
         self.attention = Attention(config, linear, depth, rotary)
@@ -117,18 +115,14 @@ class Transformer(Network):
         self.final_norm = make_norm(config)
         self.head = None if config.tied else linear("head", config.num_blocks, config.width, vocab_size)
 
-    def make_block(
-        self, config: BackboneConfig, linear: LinearFactory, depth: int, rotary: Rotary | None
-    ) -> nn.Module:
+    def make_block(self, config: BackboneConfig, linear: LinearFactory, depth: int, rotary: Rotary | None) -> nn.Module:
         """Make the stored block `depth`, called as `block(x, x0)`; override it for blocks of another kind."""
         return Block(config, linear, depth, rotary)
 
     def forward(self, tokens_BT: Tensor, last: int | None = None) -> Tensor:
         """Return float32 logits of shape (B, T, V), or (B, last, V) for the last positions only."""
         if tokens_BT.size(1) > self.context:
-            raise UsageError(
-                f"input of {tokens_BT.size(1)} tokens, but the model was built for {self.context}"
-            )
+            raise UsageError(f"input of {tokens_BT.size(1)} tokens, but the model was built for {self.context}")
         x_BTD = self.hidden(tokens_BT)
         return self.logits(x_BTD if last is None else x_BTD[:, -last:])
 

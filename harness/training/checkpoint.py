@@ -133,9 +133,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise RunError(
-            f"no checkpoint at {path}: the run wrote none yet, or it is finished; {advice}"
-        ) from None
+        raise RunError(f"no checkpoint at {path}: the run wrote none yet, or it is finished; {advice}") from None
     except OSError as error:
         raise RunError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
     if content[: len(_MAGIC)] != _MAGIC:
@@ -152,9 +150,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
-        raise RunError(
-            f"torch {torch.__version__} cannot read {path}; use the version that wrote it"
-        ) from error
+        raise RunError(f"torch {torch.__version__} cannot read {path}; use the version that wrote it") from error
     return state
 
 

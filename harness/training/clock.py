@@ -61,9 +61,7 @@ class Clock:
         stopped_by: what ended the training, for example "seconds" or "interrupt"; None while it may go on.
     """
 
-    def __init__(
-        self, budget: Budget, *, num_devices: int = 1, now: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, budget: Budget, *, num_devices: int = 1, now: Callable[[], float] = time.monotonic) -> None:
         """Start the clock.
 
         Args:

@@ -36,9 +36,7 @@ class AdamW(torch.optim.AdamW):
         for group in self.param_groups:
             factors = group.get("lr_factors")
             if factors is not None:
-                yield from (
-                    (parameter, factors) for parameter in group["params"] if parameter.grad is not None
-                )
+                yield from ((parameter, factors) for parameter in group["params"] if parameter.grad is not None)
 
 
 class Optimisers:
@@ -139,9 +137,7 @@ def build_optimisers(network: nn.Module, groups: Sequence[ParamGroup], recipe: R
     for group in groups:
         is_muon = uses_muon and group.role == "matrix"
         (for_muon if is_muon else for_adamw).append(_optimiser_group(group, parameters, recipe))
-    muon = (
-        Muon(for_muon, lr=0.0, nesterov=recipe.muon_nesterov, dtype=recipe.muon_dtype) if for_muon else None
-    )
+    muon = Muon(for_muon, lr=0.0, nesterov=recipe.muon_nesterov, dtype=recipe.muon_dtype) if for_muon else None
     betas = (recipe.adam_beta1, recipe.adam_beta2)
     # fused: 0.18 ms a step for 42 tensors of 90k numbers on one core; foreach 0.57, one by one 0.81
     adamw = AdamW(for_adamw, lr=0.0, betas=betas, eps=recipe.adam_eps, fused=True) if for_adamw else None

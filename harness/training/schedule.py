@@ -110,18 +110,13 @@ class Curve(RootModel[tuple[tuple[PositionText, float], ...]]):
             total_steps: steps of the whole run, may be an estimate or infinite.
         """
         places = _drop_crossing(
-            [
-                _Place(position.resolve(total_steps), value, _RANK[position.anchor])
-                for position, value in self._points
-            ]
+            [_Place(position.resolve(total_steps), value, _RANK[position.anchor]) for position, value in self._points]
         )
         if step < places[0].step:
             return places[0].value
         for left, right in pairwise(places):
             if left.step <= step < right.step:
-                return left.value + (right.value - left.value) * (
-                    (step - left.step) / (right.step - left.step)
-                )
+                return left.value + (right.value - left.value) * ((step - left.step) / (right.step - left.step))
         return places[-1].value
 
     def describe(self) -> str:

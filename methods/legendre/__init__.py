@@ -1,0 +1,1 @@
+"""Legendre: weights that vary over depth as low-degree polynomials."""

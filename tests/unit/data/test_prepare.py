@@ -52,14 +52,15 @@ def test_target_bytes_add_up_to_the_text(text_spec: str, tokenizer: str) -> None
     assert b"".join(data.tokenizer.decode(stream.tokens) for stream in streams) == PROSE
 
 
-def test_start_token_stands_between_works_and_for_no_bytes(make_corpus: Any) -> None:
+def test_start_token_stands_before_each_work_and_for_no_bytes(make_corpus: Any) -> None:
     pytest.importorskip("sentencepiece")
     works = [PROSE, b"<s>", PROSE]
     data = prepare_text(make_corpus(works, [PROSE], [PROSE]), tokenizer="sp400")
     places = np.flatnonzero(data.train.tokens == data.tokenizer.start_id)
-    assert len(places) == 2, "between three works, none before the first"
-    assert data.target_bytes(data.train, 0, data.train.num_tokens)[places].tolist() == [0, 0]
-    first, last = data.train.tokens[: places[0]], data.train.tokens[places[1] + 1 :]
+    assert len(places) == 3
+    assert places[0] == 0
+    assert data.target_bytes(data.train, 0, data.train.num_tokens)[places].tolist() == [0, 0, 0]
+    first, last = data.train.tokens[1 : places[1]], data.train.tokens[places[2] + 1 :]
     assert data.tokenizer.decode(first) == data.tokenizer.decode(last) == PROSE
 
 

@@ -86,9 +86,7 @@ class FullDisk(io.BytesIO):
 
 
 @pytest.mark.parametrize("room_bytes", [0, 100, 3000])
-def test_a_disk_that_fills_up_while_writing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room_bytes: int
-) -> None:
+def test_a_disk_that_fills_up_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room_bytes: int) -> None:
     save_checkpoint(tmp_path / "c.pt", make_state(1.0))
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", lambda path, mode: FullDisk(room_bytes))
@@ -98,9 +96,7 @@ def test_a_disk_that_fills_up_while_writing(
     assert [path.name for path in tmp_path.iterdir()] == ["c.pt"]
 
 
-def test_an_interrupt_while_writing_leaves_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_while_writing_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(tmp_path / "c.pt", make_state(1.0))
     with monkeypatch.context() as patch:
         fail_on(patch, "fsync", KeyboardInterrupt())

@@ -73,9 +73,7 @@ def test_a_stage_is_closed_when_its_body_raises(time: FakeTime) -> None:
 @pytest.mark.parametrize(
     ("text", "num_steps"), [("7steps", 7), ("750tok", 7), ("7.9Mflop", 7), ("700tok", 7), ("7Mflop", 7)]
 )
-def test_counted_budgets_stop_after_whole_steps_whatever_the_time(
-    time: FakeTime, text: str, num_steps: int
-) -> None:
+def test_counted_budgets_stop_after_whole_steps_whatever_the_time(time: FakeTime, text: str, num_steps: int) -> None:
     clock = make_clock(text, time)
     clock.reserve_export(1e9)
     begin(clock)

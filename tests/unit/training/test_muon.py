@@ -98,9 +98,7 @@ def test_a_bank_of_matrices_is_that_many_matrices_with_their_own_rates(dtype: st
     (bank,) = make_parameters([(3, 10, 4)])
     singles = [nn.Parameter(matrix.clone()) for matrix in bank.detach()]
     whole = Muon([{"params": [bank], "lr_factors": factors}], lr=0.02, weight_decay=0.1, dtype=dtype)
-    groups = [
-        {"params": [single], "lr": 0.02 * factor} for single, factor in zip(singles, factors, strict=True)
-    ]
+    groups = [{"params": [single], "lr": 0.02 * factor} for single, factor in zip(singles, factors, strict=True)]
     apart = Muon(groups, lr=0.02, weight_decay=0.1, dtype=dtype)
     for step in range(3):
         set_gradients([bank], seed=step)
@@ -122,9 +120,7 @@ def test_more_leading_dimensions_are_more_matrices() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_batched_calls_give_what_single_calls_give(
-    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batched_calls_give_what_single_calls_give(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = [(24, 16), (16, 24), (24, 16), (2, 24, 16), (5, 5)]
     updates: list[Tensor] = [parameter.detach() for parameter in make_parameters(shapes)]
     batched = orthogonalise_all(updates, dtype)

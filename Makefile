@@ -1,0 +1,47 @@
+# Two commands on a fresh machine with Python 3.11 and make: `make demo` and `make test`.
+# PIP_ARGS goes to every pip install, for example to choose an index with CPU builds of torch.
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := demo
+DEMO_BUDGET ?= 40s
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test test-slow lint bench records clean help
+
+help:            ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt torch
+	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e '.[train,dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)   ## dense and Legendre under one budget, verified, with a summary (about three minutes)
+	rm -rf $(DEMO)
+	$(BIN)/harness run --method dense --budget $(DEMO_BUDGET) --out $(DEMO)/dense
+	$(BIN)/harness run --method legendre --budget $(DEMO_BUDGET) --out $(DEMO)/legendre
+	$(BIN)/harness verify $(DEMO) --level decode
+	$(BIN)/harness show $(DEMO) --format markdown | tee $(DEMO)/summary.md
+	@echo "records: $(DEMO)/, summary: $(DEMO)/summary.md"
+
+test: $(STAMP)   ## lint, types and the fast suite
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m 'not slow' $(ARGS)
+
+test-slow: $(STAMP)  ## the tests that take minutes
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m slow --timeout=3600 $(ARGS)
+
+bench: $(STAMP)  ## benchmarks, ratios side by side
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/benchmarks --benchmark-enable --benchmark-only $(ARGS)
+
+records: $(STAMP)  ## score every published record again from its file
+	$(BIN)/harness verify records --level evaluate
+
+clean:           ## remove the environment and what the demo wrote
+	rm -rf $(VENV) $(DEMO) build *.egg-info

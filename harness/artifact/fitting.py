@@ -1,0 +1,162 @@
+"""The encoder's choice of a prior: the one under which the first symbols would be shortest.
+
+Nothing here runs when a file is read; the choice travels in the payload.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.artifact.models import (
+    FLAT,
+    NUM_SHAPES,
+    SCALES_PER_OCTAVE,
+    SHRINK_16,
+    SMALLEST_SCALE,
+    TRUSTS,
+    Prior,
+    blend,
+    block_lengths,
+    prior_weights,
+    scale_of,
+)
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+
+# Beyond this many symbols the counts have replaced the prior and more would only cost time.
+_FIT_SYMBOLS = 131_072
+# Forms of prior that are compared with adaptation, of those that fit best without.
+_FORMS = 4
+
+
+def scale_index(scale: float) -> int:
+    """Index of the nearest scale of the table."""
+    index = round(SCALES_PER_OCTAVE * float(np.log2(max(scale, SMALLEST_SCALE) / SMALLEST_SCALE)))
+    return min(index, FLAT - 1)
+
+
+def _log_density(r_CA: Floats, shape: int) -> Floats:
+    """Logarithms of the shapes of `models.prior_weights`, up to a constant."""
+    if shape == 0:
+        log_CA = r_CA * r_CA * -0.5
+    elif shape == 1:
+        log_CA = r_CA * -math.sqrt(2)
+    elif shape == 2:
+        x_CA = r_CA * (math.pi / math.sqrt(3))
+        log_CA = -x_CA - 2 * np.log1p(np.exp(-x_CA))
+    else:
+        log_CA = np.log1p(r_CA * r_CA * 0.5) * -2.5
+    return np.asarray(log_CA)
+
+
+def _static_bits(counts_A: Floats, offset_A: Floats, tried: list[Prior], num_columns: int) -> Floats:
+    """Bits of all symbols under each prior, without adaptation."""
+    bits_C = np.empty(len(tried))
+    for shape in range(NUM_SHAPES):
+        chosen = [at for at, prior in enumerate(tried) if prior.shape == shape]
+        left_C1 = np.array([[scale_of(tried[at].left)] for at in chosen])
+        right_C1 = np.array([[scale_of(tried[at].right)] for at in chosen])
+        r_CA = np.abs(offset_A) / np.where(offset_A < 0, left_C1, right_C1)
+        p_CA = np.exp(np.maximum(_log_density(r_CA, shape), -64.0))
+        p_CA /= p_CA.sum(axis=1, keepdims=True)
+        share_C = np.array([tried[at].ends / (2 * num_columns) for at in chosen])
+        p_CA[:, 0] += share_C
+        p_CA[:, -1] += share_C
+        bits_C[chosen] = -np.log2(p_CA + 2.0**-24) @ counts_A + counts_A.sum() * np.log2(1 + 2 * share_C)
+    return bits_C
+
+
+def _grid(around: list[Prior], steps: NDArray[np.int64], tied: bool) -> list[Prior]:
+    """Priors with scales around given ones; both sides alike when `tied`."""
+    moves = [(a, a) for a in steps] if tied else [(a, b) for a in steps for b in steps]
+
+    def bound(index: int) -> int:
+        return min(max(index, 0), FLAT - 1)
+
+    return [
+        prior.replace(left=bound(prior.left + int(a)), right=bound(prior.right + int(b)))
+        for prior in around
+        for a, b in moves
+    ]
+
+
+def _fit_shapes(counts_A: Floats, start: Prior, num_columns: int, tied: bool) -> list[Prior]:
+    """The best prior of each shape, with and without ends: every third scale, then the neighbours."""
+    forms = [start.replace(shape=shape, ends=ends) for shape in range(NUM_SHAPES) for ends in (False, True)]
+    coarse = np.arange(-9, 10, 3) if tied else np.arange(-6, 7, 3)
+    offset_A = np.arange(start.size, dtype=np.float64) + float(start.low - start.centre)
+    bits = np.zeros(0)
+    for steps in (coarse, np.arange(-2, 3)):
+        tried = _grid(forms, steps, tied)
+        bits_FS = _static_bits(counts_A, offset_A, tried, num_columns).reshape(len(forms), -1)
+        best_F = bits_FS.argmin(axis=1)
+        forms = [tried[row * bits_FS.shape[1] + int(at)] for row, at in enumerate(best_F)]
+        bits = bits_FS.min(axis=1)
+    return [forms[int(at)] for at in np.argsort(bits, kind="stable")]
+
+
+class _Blocks:
+    """Counts of each block of the first symbols, to find which trust in the counts is worth most."""
+
+    def __init__(self, offsets: Ints, size: int, num_columns: int) -> None:
+        ends = np.cumsum(list(block_lengths(offsets.size)))
+        counts = [np.bincount(block, minlength=size) for block in np.split(offsets, ends[:-1])]
+        self._blocks_BA = np.stack(counts).astype(np.float64)
+        self._before_BA = np.cumsum(self._blocks_BA, axis=0) - self._blocks_BA
+        self._seen_B1 = self._before_BA.sum(axis=1, keepdims=True)
+        self._num_columns = num_columns
+
+    @property
+    def totals(self) -> Floats:
+        return np.asarray(self._before_BA[-1] + self._blocks_BA[-1])
+
+    def bits(self, prior: Prior, trusts: Iterable[int]) -> list[float]:
+        """Bits of the first symbols under a prior, for each trust."""
+        first_A = prior_weights(prior, self._num_columns)
+        weights_BA = np.broadcast_to(first_A, self._blocks_BA.shape).copy()
+        bits = []
+        for trust in trusts:
+            if len(weights_BA) > 1:
+                weights_BA[1:] = blend(first_A, self._before_BA[1:], self._seen_B1[1:], trust)
+            total = np.vdot(self._blocks_BA.sum(axis=1), np.log2(weights_BA.sum(axis=1)))
+            bits.append(float(total - np.vdot(self._blocks_BA, np.log2(weights_BA))))
+        return bits
+
+
+def _root_mean_square(counts_A: Floats, offset_A: Floats, side_A: NDArray[np.bool_]) -> int:
+    count = float(counts_A[side_A].sum())
+    return scale_index(float(np.sqrt((counts_A * offset_A**2)[side_A].sum() / count)) if count else 0.0)
+
+
+def fit_prior(symbols: Ints, low: int, size: int, num_columns: int, *, centre: int, tied: bool) -> tuple[float, Prior]:
+    """Choose shape, scales and trust for a stream of symbols.
+
+    Args:
+        symbols: 1-D int32, at least one.
+        low: smallest symbol of the alphabet.
+        size: number of symbols of the alphabet.
+        num_columns: length of a row, for the share of row maxima.
+        centre: the most likely symbol.
+        tied: both sides share one scale.
+
+    Returns:
+        The bits that the first symbols take, and the prior.
+    """
+    blocks = _Blocks(symbols[:_FIT_SYMBOLS] - np.int32(low), size, num_columns)
+    counts_A, offset_A = blocks.totals, np.arange(size, dtype=np.float64) + float(low - centre)
+    left = _root_mean_square(counts_A, offset_A, offset_A <= 0)
+    right = _root_mean_square(counts_A, offset_A, offset_A >= 0)
+    start = Prior(low=low, size=size, centre=centre, left=left, right=right, shape=0, trust=0)
+    start = start.with_scale(max(left, right)) if tied else start
+    forms = [*_fit_shapes(counts_A, start, num_columns, tied)[:_FORMS], start.with_scale(FLAT)]
+    form = min(forms, key=lambda form: blocks.bits(form, [SHRINK_16])[0])
+    # The first symbols cannot tell whether a prior that never learns would do for many more.
+    trusts = range(len(TRUSTS) if symbols.size <= _FIT_SYMBOLS else len(TRUSTS) - 1)
+    bits = blocks.bits(form, trusts)
+    trust = int(np.argmin(bits))
+    return bits[trust], form.replace(trust=trust)

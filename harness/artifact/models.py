@@ -1,0 +1,175 @@
+"""Probability models of symbols for the range coder: a parametric prior, corrected by counts of past blocks.
+
+Encoder and decoder must compute the same model to the last bit on every machine. So the decoding side uses
+only additions, multiplications, divisions and square roots of float64, each of which IEEE 754 rounds in one
+way, and no library `exp`, `erf`, `log` or floating-point sum (whose last bits differ between machines); the
+result is rounded to whole numbers. The encoder is free in its choice of parameters: the payload carries them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+FIRST_BLOCK = 128
+LARGEST_BLOCK = 65_536
+# The coder's probabilities have 24 bits.
+PRIOR_TOTAL = 1 << 24
+NUM_SHAPES = 4
+FLAT = 127
+SCALES_PER_OCTAVE = 10
+SMALLEST_SCALE = 0.2
+# 2 ** (i / 10), written out since a library power may differ in its last bit.
+_OCTAVE = (
+    1.0,
+    1.0717734625362931,
+    1.148698354997035,
+    1.2311444133449163,
+    1.3195079107728942,
+    1.4142135623730951,
+    1.515716566510398,
+    1.6245047927124710,
+    1.7411011265922482,
+    1.8660659830736148,
+)
+# How the counts of past symbols change the prior. (weight, 0): the prior counts as `weight` symbols.
+# (0, k): each bin keeps its expected count unless the deviation is significant beside k. (0, inf): never.
+TRUSTS = (
+    (8.0, 0.0),
+    (64.0, 0.0),
+    (512.0, 0.0),
+    (0.0, 8.0),
+    (0.0, 16.0),
+    (0.0, 32.0),
+    (0.0, 128.0),
+    (0.0, math.inf),
+)
+ADD_8, SHRINK_16 = 0, 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prior:
+    """The parameters of a model, as a payload carries them.
+
+    Attributes:
+        low: smallest symbol of the alphabet.
+        size: number of symbols of the alphabet.
+        centre: the most likely symbol.
+        left: index of the scale below the centre; FLAT for a uniform side.
+        right: index of the scale above it.
+        shape: 0 Gaussian, 1 Laplace, 2 logistic, 3 Student t with four degrees of freedom.
+        trust: index into TRUSTS.
+        ends: the outermost symbols occur once a row (rows scaled by their largest number).
+    """
+
+    low: int
+    size: int
+    centre: int
+    left: int
+    right: int
+    shape: int
+    trust: int
+    ends: bool = False
+
+    def replace(self, **changes: int | bool) -> Prior:
+        """The same prior with some fields changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def with_scale(self, index: int) -> Prior:
+        """The same prior with both scales at `index`, kept within the table."""
+        index = min(max(index, 0), FLAT)
+        return replace(self, left=index, right=index)
+
+
+def block_lengths(num_symbols: int) -> Iterator[int]:
+    """Lengths of the blocks after which the model changes: 128, 256, ... 65,536, 65,536, ..."""
+    length = FIRST_BLOCK
+    while num_symbols > 0:
+        yield min(length, num_symbols)
+        num_symbols -= length
+        length = min(2 * length, LARGEST_BLOCK)
+
+
+def scale_of(index: int) -> float:
+    """Scale of an index: 0.2 * 2 ** (index / 10) symbols."""
+    octaves, part = divmod(index, SCALES_PER_OCTAVE)
+    return SMALLEST_SCALE * _OCTAVE[part] * float(1 << octaves)
+
+
+def exp_minus(x: Floats) -> Floats:
+    """exp(-x) for 0 <= x <= 64 by exactly rounded operations only: a Taylor series, then eight squarings."""
+    u = np.minimum(x, 64.0) * 0.00390625
+    total = np.ones_like(u)
+    for order in range(12, 0, -1):
+        total = 1.0 - u / float(order) * total
+    for _ in range(8):
+        total = total * total
+    return total
+
+
+def _density(r: Floats, shape: int) -> Floats:
+    if shape == 0:
+        return exp_minus(r * r * 0.5)
+    if shape == 1:
+        return exp_minus(r * 1.4142135623730951)
+    if shape == 2:
+        e = exp_minus(r * 1.8137993642342178)
+        return e / ((1.0 + e) * (1.0 + e))
+    q = 1.0 + r * r * 0.5
+    return np.asarray(1.0 / (q * q * np.sqrt(q)))
+
+
+def prior_weights(prior: Prior, num_columns: int) -> Floats:
+    """Weights of the symbols before any is seen: whole numbers, at least 1, about PRIOR_TOTAL in all."""
+    offset = np.arange(prior.size, dtype=np.float64) + float(prior.low - prior.centre)
+    density = np.ones(prior.size)
+    for side, index in ((offset < 0, prior.left), (offset > 0, prior.right)):
+        if index != FLAT:
+            density[side] = _density(np.abs(offset[side]) / scale_of(index), prior.shape)
+    # fsum is correctly rounded, hence independent of the order of addition.
+    density *= float(PRIOR_TOTAL) / math.fsum(density.tolist())
+    if prior.ends:
+        density[0] += float(PRIOR_TOTAL // (2 * num_columns))
+        density[-1] += float(PRIOR_TOTAL // (2 * num_columns))
+    return np.floor(density) + 1.0
+
+
+def blend(prior: Floats, counts: Floats, num_seen: float | Floats, trust: int) -> Floats:
+    """Weights of the next block from the prior and the counts so far (whole numbers, at least 1)."""
+    weight, stiffness = TRUSTS[trust]
+    if weight:
+        return np.asarray(prior + counts * (PRIOR_TOTAL / weight))
+    if stiffness == math.inf:
+        return prior
+    expected = prior * (num_seen / PRIOR_TOTAL)
+    surprise = (counts - expected) * (counts - expected) / (expected + 0.5)
+    mixed = (stiffness * expected + surprise * counts) / (stiffness + surprise) + 0.015625
+    return np.asarray(np.floor(mixed * (PRIOR_TOTAL / num_seen)) + 1.0)
+
+
+class BlockModel:
+    """The model of one stream of symbols: ask for weights, code a block, report its counts."""
+
+    def __init__(self, prior: Prior, num_columns: int) -> None:
+        self._prior = prior_weights(prior, num_columns)
+        self._counts = np.zeros(prior.size, np.int64)
+        self._num_seen = 0
+        self._trust = prior.trust
+
+    def weights(self) -> Floats:
+        """Weights of the symbols of the next block, float64 whole numbers."""
+        if not self._num_seen:
+            return self._prior
+        return blend(self._prior, self._counts.astype(np.float64), float(self._num_seen), self._trust)
+
+    def update(self, offsets: NDArray[np.int32]) -> None:
+        """Count a block of symbols, given as offsets from the smallest."""
+        self._counts += np.bincount(offsets, minlength=self._counts.size)
+        self._num_seen += offsets.size

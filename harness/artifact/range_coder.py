@@ -1,0 +1,321 @@
+"""The range coder: symbols to a payload of close to their entropy, whole or by classes of rows.
+
+Payload: two bytes (alphabet, trust, shape; scale, ends), for an alphabet outside the table its bounds, centre
+and second scale, then the words of the coder, big-endian, without the trailing bytes that a reader can fill
+with zeros. `range-rows` sorts rows into classes by magnitude (0.3 octaves each) and gives each class its own
+scale and counts; the class of each row comes first. All of it is one stream of `constriction`'s range coder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.artifact.fitting import fit_prior
+from harness.artifact.models import ADD_8, FLAT, SCALES_PER_OCTAVE, BlockModel, Prior, block_lengths
+from harness.errors import ArtifactError
+
+Ints = NDArray[np.int32]
+Decode = Callable[[bytes, NDArray[np.generic]], None]
+
+# Alphabets that need no bounds in the payload: those of the integer schemes, and bytes.
+_ALPHABETS = ((-1, 3), (-7, 15), (-15, 31), (-31, 63), (-63, 127), (-127, 255), (0, 256))
+_EXPLICIT = len(_ALPHABETS)
+MAX_ALPHABET = 1 << 14
+MAX_CLASSES = 64
+CLASS_STEP = 3
+# Rows below it are nearly all zeros, where a scale says nothing; they share the first class.
+_SMALLEST_RMS = 0.25
+# Trimming the last words needs trial decoding; their few bytes matter only for small tensors.
+_TRIM_SYMBOLS = 16_384
+
+
+def _put_varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+@dataclass(slots=True)
+class _Cursor:
+    """Reads the head of a payload, byte by byte, within its bounds."""
+
+    data: bytes
+    at: int = 0
+
+    def byte(self) -> int:
+        if self.at >= len(self.data):
+            raise ArtifactError("range-coded payload ends inside its head")
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def varint(self) -> int:
+        value = 0
+        for shift in range(0, 28, 7):
+            part = self.byte()
+            value |= (part & 127) << shift
+            if part < 128:
+                return value
+        raise ArtifactError("range-coded payload has a number that is too long in its head")
+
+
+def _alphabet(low: int, high: int) -> int:
+    """Index of the smallest alphabet of the table that holds both bounds, or _EXPLICIT."""
+    for index, (first, size) in enumerate(_ALPHABETS):
+        if first <= low and high < first + size:
+            return index
+    return _EXPLICIT
+
+
+def _put_prior(prior: Prior) -> bytes:
+    bounds = (prior.low, prior.size)
+    plain = bounds in _ALPHABETS and prior.centre == 0 and prior.left == prior.right
+    index = _ALPHABETS.index(bounds) if plain else _EXPLICIT
+    head = bytes([index << 5 | prior.trust << 2 | prior.shape, prior.left << 1 | int(prior.ends)])
+    if plain:
+        return head
+    if prior.low == prior.centre == 0 and prior.size < 130 and prior.left == prior.right:
+        return head + bytes([prior.size - 2])
+    zigzag = prior.low * 2 if prior.low >= 0 else -prior.low * 2 - 1
+    low = bytes([128 | zigzag]) if zigzag < 127 else b"\xff" + _put_varint(zigzag)
+    return head + low + _put_varint(prior.size) + _put_varint(prior.centre - prior.low) + bytes([prior.right])
+
+
+def _get_prior(cursor: _Cursor) -> Prior:
+    first, second = cursor.byte(), cursor.byte()
+    index, scale = first >> 5, second >> 1
+    low, size, centre, right = (*_ALPHABETS[index], 0, scale) if index != _EXPLICIT else _get_bounds(cursor, scale)
+    return Prior(
+        low=low,
+        size=size,
+        centre=centre,
+        left=scale,
+        right=right,
+        shape=first & 3,
+        trust=first >> 2 & 7,
+        ends=bool(second & 1),
+    )
+
+
+def _get_bounds(cursor: _Cursor, scale: int) -> tuple[int, int, int, int]:
+    """Read smallest symbol, size, centre and right scale of an alphabet that is not in the table."""
+    form = cursor.byte()
+    if form < 128:
+        return 0, form + 2, 0, scale
+    zigzag = cursor.varint() if form == 255 else form & 127
+    size, centre, right = cursor.varint(), cursor.varint(), cursor.byte()
+    low = zigzag // 2 if zigzag % 2 == 0 else -(zigzag + 1) // 2
+    if not (2 <= size <= MAX_ALPHABET and centre < size and right <= FLAT and abs(low) < 1 << 24):
+        raise ArtifactError("range-coded payload has an impossible alphabet in its head")
+    return low, size, low + centre, right
+
+
+class _Writer:
+    def __init__(self) -> None:
+        import constriction
+
+        self._categorical = constriction.stream.model.Categorical
+        self._coder = constriction.stream.queue.RangeEncoder()
+
+    def put(self, symbols: Ints, prior: Prior, num_columns: int) -> None:
+        model, at = BlockModel(prior, num_columns), 0
+        for length in block_lengths(symbols.size):
+            offsets = symbols[at : at + length] - np.int32(prior.low)
+            self._coder.encode(offsets, self._categorical(model.weights(), perfect=False))
+            model.update(offsets)
+            at += length
+
+    def words(self) -> bytes:
+        packed: bytes = self._coder.get_compressed().astype(">u4").tobytes()
+        return packed
+
+
+class _Reader:
+    def __init__(self, words: bytes) -> None:
+        import constriction
+
+        self._categorical = constriction.stream.model.Categorical
+        padded = np.frombuffer(words + b"\0" * (-len(words) % 4), ">u4").astype(np.uint32)
+        self._coder = constriction.stream.queue.RangeDecoder(padded)
+
+    def blocks(self, num_symbols: int, prior: Prior, num_columns: int) -> Iterator[Ints]:
+        model = BlockModel(prior, num_columns)
+        for length in block_lengths(num_symbols):
+            try:
+                offsets = self._coder.decode(self._categorical(model.weights(), perfect=False), length)
+            except (AssertionError, ValueError, KeyError) as error:
+                raise ArtifactError("range-coded payload does not decode under its model") from error
+            model.update(offsets)
+            yield offsets + np.int32(prior.low)
+
+    def check_end(self) -> None:
+        if not self._coder.maybe_exhausted():
+            raise ArtifactError("range-coded payload is longer than its symbols need")
+
+
+def _shorten(words: bytes, dropped: int) -> bytes | None:
+    """Drop trailing bytes, rounding up: the words are the low end of the interval that decodes alike."""
+    kept = len(words) - dropped
+    short = -(-int.from_bytes(words, "big") >> 8 * dropped)
+    return short.to_bytes(kept, "big") if kept >= 0 and short.bit_length() <= 8 * kept else None
+
+
+def _decodes_to(decode: Decode, payload: bytes, rows_RC: NDArray[np.generic]) -> bool:
+    out_RC = np.empty_like(rows_RC)
+    try:
+        decode(payload, out_RC)
+    except ArtifactError:
+        return False
+    return np.array_equal(out_RC, rows_RC)
+
+
+def _trim(decode: Decode, head: bytes, words: bytes, rows_RC: Ints) -> bytes:
+    """Drop as many trailing bytes as a reader can fill with zeros."""
+    if rows_RC.size <= _TRIM_SYMBOLS:
+        for dropped in range(min(len(words), 8), 0, -1):
+            short = _shorten(words, dropped)
+            if short is not None and _decodes_to(decode, head + short, rows_RC):
+                return head + short
+    return head + words
+
+
+def _fit(rows_RC: Ints) -> Prior | None:
+    symbols = rows_RC.reshape(-1)
+    low, high = int(symbols.min()), int(symbols.max())
+    columns = rows_RC.shape[1]
+    fits: list[tuple[float, Prior]] = []
+    if (index := _alphabet(low, high)) != _EXPLICIT:
+        first, size = _ALPHABETS[index]
+        fits.append(fit_prior(symbols, first, size, columns, centre=0, tied=True))
+    if high - low < MAX_ALPHABET and (index == _EXPLICIT or low >= 0):
+        mode, mean = int(np.bincount(symbols - low).argmax()) + low, round(float(symbols.mean()))
+        size = max(high - low + 1, 2)
+        for centre in sorted({mode, mean}):
+            bits, prior = fit_prior(symbols, low, size, columns, centre=centre, tied=centre == low)
+            fits.append((bits + 8 * (len(_put_prior(prior)) - 2), prior))
+    return min(fits, key=lambda fit: fit[0])[1] if fits else None
+
+
+def encode_whole(rows_RC: Ints) -> bytes | None:
+    """Encode symbols as one stream.
+
+    Args:
+        rows_RC: int32, at least one symbol.
+
+    Returns:
+        The payload; None where the alphabet is too wide.
+    """
+    prior = _fit(rows_RC)
+    if prior is None:
+        return None
+    writer = _Writer()
+    writer.put(rows_RC.reshape(-1), prior, rows_RC.shape[1])
+    return _trim(decode_whole, _put_prior(prior), writer.words(), rows_RC)
+
+
+def iterate_whole(payload: bytes, num_symbols: int, num_columns: int) -> Iterator[Ints]:
+    """Decode a payload of `encode_whole` block by block.
+
+    Raises:
+        ArtifactError: the payload is not one of that many symbols.
+    """
+    cursor = _Cursor(payload)
+    prior = _get_prior(cursor)
+    reader = _Reader(payload[cursor.at :])
+    yield from reader.blocks(num_symbols, prior, num_columns)
+    if num_symbols > _TRIM_SYMBOLS:
+        reader.check_end()
+
+
+def decode_whole(payload: bytes, out_RC: NDArray[np.generic]) -> None:
+    """Decode a payload of `encode_whole` into a contiguous array of any number type.
+
+    Raises:
+        ArtifactError: the payload is not one of that many symbols.
+    """
+    out, at = out_RC.reshape(-1), 0
+    for block in iterate_whole(payload, out.size, out_RC.shape[1]):
+        out[at : at + block.size] = block
+        at += block.size
+
+
+def _classes_of(rows_RC: Ints) -> NDArray[np.int32]:
+    rms_R = np.sqrt(np.mean(np.square(rows_RC, dtype=np.float64), axis=1))
+    smallest = max(_SMALLEST_RMS, float(rms_R.min()))
+    octaves_R = np.log2(np.maximum(rms_R, smallest) / smallest)
+    steps_R = np.rint(octaves_R * (SCALES_PER_OCTAVE / CLASS_STEP))
+    class_R: Ints = np.minimum(steps_R, MAX_CLASSES - 1).astype(np.int32)
+    return class_R
+
+
+def _class_prior(num_classes: int) -> Prior:
+    return Prior(low=0, size=num_classes, centre=0, left=FLAT, right=FLAT, shape=0, trust=ADD_8)
+
+
+def encode_by_rows(rows_RC: Ints) -> bytes | None:
+    """Encode symbols by classes of rows.
+
+    Args:
+        rows_RC: int32, at least one symbol.
+
+    Returns:
+        The payload; None where the rows are alike or the alphabet is too wide.
+    """
+    class_R = _classes_of(rows_RC)
+    num_classes = int(class_R.max()) + 1
+    if num_classes < 2:
+        return None
+    largest = int(np.bincount(class_R).argmax())
+    low, high = int(rows_RC.min()), int(rows_RC.max())
+    if (index := _alphabet(low, high)) == _EXPLICIT and high - low >= MAX_ALPHABET:
+        return None
+    low, size = _ALPHABETS[index] if index != _EXPLICIT else (low, high - low + 1)
+    sample = rows_RC[class_R == largest].reshape(-1)
+    centre = min(max(0, low), low + size - 1)
+    _, prior = fit_prior(sample, low, size, rows_RC.shape[1], centre=centre, tied=True)
+    if prior.left == FLAT:
+        return None
+    prior = prior.with_scale(prior.left - CLASS_STEP * largest)
+    writer = _Writer()
+    writer.put(class_R, _class_prior(num_classes), 1)
+    for kind in range(num_classes):
+        chosen = rows_RC[class_R == kind].reshape(-1)
+        writer.put(chosen, prior.with_scale(min(prior.left + CLASS_STEP * kind, FLAT - 1)), rows_RC.shape[1])
+    head = _put_prior(prior) + bytes([num_classes])
+    return _trim(decode_by_rows, head, writer.words(), rows_RC)
+
+
+def decode_by_rows(payload: bytes, out_RC: NDArray[np.generic]) -> None:
+    """Decode a payload of `encode_by_rows` into a contiguous array of any number type.
+
+    Raises:
+        ArtifactError: the payload is not one of that many rows.
+    """
+    cursor = _Cursor(payload)
+    prior, num_classes = _get_prior(cursor), cursor.byte()
+    if not 2 <= num_classes <= MAX_CLASSES:
+        raise ArtifactError(f"range-coded payload declares {num_classes} classes of rows")
+    reader = _Reader(payload[cursor.at :])
+    blocks = list(reader.blocks(len(out_RC), _class_prior(num_classes), 1))
+    class_R = np.concatenate(blocks) if blocks else np.zeros(0, np.int32)
+    for kind in range(num_classes):
+        rows = np.flatnonzero(class_R == kind)
+        _decode_class(reader, prior.with_scale(min(prior.left + CLASS_STEP * kind, FLAT - 1)), rows, out_RC)
+    if out_RC.size > _TRIM_SYMBOLS:
+        reader.check_end()
+
+
+def _decode_class(reader: _Reader, prior: Prior, rows: NDArray[np.intp], out_RC: NDArray[np.generic]) -> None:
+    columns = out_RC.shape[1]
+    narrow = np.int16 if prior.low + prior.size <= 32768 and prior.low >= -32768 else np.int32
+    symbols, at = np.empty(rows.size * columns, narrow), 0
+    for block in reader.blocks(symbols.size, prior, columns):
+        symbols[at : at + block.size] = block
+        at += block.size
+    out_RC[rows] = symbols.reshape(rows.size, columns)

@@ -1,0 +1,415 @@
+"""From an artifact file to its scores: bits per byte, loss, token accuracy, perplexity, and nats per block of text.
+
+Run as `python -m harness.evaluate` it is the fresh process in which every published score is made: it knows the file
+and the data, and nothing of the training that came before.
+
+Letters: N targets of a split, B windows of a batch, T input tokens of a window, S scored targets of a window.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from harness.artifact.container import Artifact
+from harness.data.shards import TokenData, TokenStream, prepare
+from harness.data.tokenizers import Tokenizer, tokenizer_from_blob
+from harness.errors import ArtifactError, HarnessError, RunError, UsageError
+from harness.method import Method, Task
+from harness.nn.network import Network
+from harness.registry import find_method
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Mode = Literal["sliding", "challenge", "challenge-sliding"]
+BLOCK_BYTES = 4096
+BATCH_TOKENS = {"cpu": 8_192, "cuda": 131_072}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvalMode:
+    """How windows are laid over a split; scores of unlike modes are never compared.
+
+    Attributes:
+        mode: "sliding" scores every target once, with at least `context - stride` tokens before it after the first
+            window; "challenge" is the 16 MB challenge's cut into windows of `context` without carried context, whose
+            tail is dropped; "challenge-sliding" is that contest's sliding window, which scores the tail repeatedly.
+        context: input tokens of a window.
+        stride: targets scored by a window after the first; equal to `context` in mode "challenge".
+    """
+
+    mode: Mode = "sliding"
+    context: int
+    stride: int
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise UsageError(f"eval mode '{self.mode}': choose one of {', '.join(get_args(Mode))}")
+        if not 1 <= self.stride <= self.context:
+            raise UsageError(f"eval stride {self.stride}: choose 1 to {self.context} (the context)")
+        if self.mode == "challenge" and self.stride != self.context:
+            raise UsageError(f"eval mode challenge has stride = context = {self.context}, got {self.stride}")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Inputs `tokens[start : start + length]`, of whose targets the last `scored` count."""
+
+    start: int
+    length: int
+    scored: int
+
+
+def iter_windows(num_targets: int, mode: EvalMode) -> Iterator[Window]:
+    """Lay windows over targets 1..N of a stream of N + 1 tokens.
+
+    Args:
+        num_targets: N, the number of tokens that have a token before them.
+        mode: how the windows lie.
+    """
+    context, stride = mode.context, mode.stride
+    if mode.mode == "challenge":
+        yield from (Window(start, context, context) for start in range(0, num_targets - context + 1, context))
+    elif mode.mode == "challenge-sliding":
+        total = num_targets // context * context
+        for start in range(0, total, stride):
+            length = min(context, total - start)
+            yield Window(start, length, length if start == 0 else min(stride, length))
+    else:
+        first = min(context, num_targets)
+        yield Window(0, first, first)
+        for end in range(context + stride, num_targets + stride, stride):
+            stop = min(end, num_targets)
+            yield Window(stop - context, context, stop - (end - stride))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """Sums over fixed blocks of `BLOCK_BYTES` bytes of the text; a target counts where its text begins.
+
+    Attributes:
+        eval_mode: how the windows lay.
+        partial: whether only the head of the split was scored.
+        block_nats: float64 (blocks,), summed cross entropy in nats.
+        block_bytes: int64 (blocks,), bytes of original text that the targets stand for.
+        block_tokens: int64 (blocks,), targets scored.
+        block_correct: int64 (blocks,), targets whose most likely token was right.
+    """
+
+    eval_mode: EvalMode
+    partial: bool
+    block_nats: NDArray[np.float64]
+    block_bytes: NDArray[np.int64]
+    block_tokens: NDArray[np.int64]
+    block_correct: NDArray[np.int64]
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the metrics in the field names of the record."""
+        total_nats = math.fsum(self.block_nats)
+        num_tokens, num_bytes = int(self.block_tokens.sum()), int(self.block_bytes.sum())
+        loss_nats = total_nats / num_tokens
+        return {
+            "eval_mode": {
+                "mode": self.eval_mode.mode,
+                "context": self.eval_mode.context,
+                "stride": self.eval_mode.stride,
+            },
+            "partial": self.partial,
+            "val_bpb": total_nats / math.log(2) / num_bytes,
+            "loss_nats": loss_nats,
+            "token_accuracy": int(self.block_correct.sum()) / num_tokens,
+            "perplexity": math.exp(min(loss_nats, 700.0)),
+            "total_nats": total_nats,
+            "num_tokens": num_tokens,
+            "num_bytes": num_bytes,
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the block arrays as an .npz file (same scores, same bytes), whole or not at all."""
+        partial_path = path.with_name(path.name + ".tmp")
+        with partial_path.open("wb") as file:
+            np.savez_compressed(
+                file,
+                block_nats=self.block_nats,
+                block_bytes=self.block_bytes,
+                block_tokens=self.block_tokens,
+                block_correct=self.block_correct,
+                block_size_bytes=np.int64(BLOCK_BYTES),
+                context=np.int64(self.eval_mode.context),
+                stride=np.int64(self.eval_mode.stride),
+            )
+        partial_path.replace(path)
+
+
+class _Row:
+    """The tokens of a split with the start token before them, where the split does not begin with one itself.
+
+    The challenge's own modes take the tokens as they lie: their first is context, never a target.
+    """
+
+    def __init__(self, data: TokenData, stream: TokenStream, mode: EvalMode) -> None:
+        self._data, self._stream = data, stream
+        self._prefix = int(mode.mode == "sliding" and not data.tokenizer.separator)
+
+    @property
+    def num_targets(self) -> int:
+        return self._stream.num_tokens + self._prefix - 1
+
+    def read(self, start: int, stop: int) -> NDArray[np.int64]:
+        tokens = self._stream.read(max(start - self._prefix, 0), stop - self._prefix)
+        if start < self._prefix:
+            tokens = np.concatenate(([self._data.tokenizer.start_id], tokens))
+        return tokens.astype(np.int64)
+
+    def target_bytes(self, start: int, stop: int) -> NDArray[np.int32]:
+        return self._data.target_bytes(self._stream, start - self._prefix, stop - self._prefix)
+
+
+class _BlockSums:
+    """Sums by block of text, for targets that come in order (a window may begin again inside the one before)."""
+
+    def __init__(self, num_bytes: int) -> None:
+        num_blocks = num_bytes // BLOCK_BYTES + 1
+        self.nats = np.zeros(num_blocks)
+        self.counts = np.zeros((3, num_blocks), dtype=np.int64)
+        self._first = 1
+        self._offsets = np.zeros(1, dtype=np.int64)
+
+    def add(self, first: int, nats: NDArray[Any], correct: NDArray[Any], target_bytes: NDArray[Any]) -> None:
+        """Add the targets `first`, `first + 1`, ... of the stream."""
+        offsets = np.concatenate(([0], np.cumsum(target_bytes, dtype=np.int64))) + self._offsets[first - self._first]
+        self._first, self._offsets = first, offsets
+        block = np.minimum(offsets[:-1] // BLOCK_BYTES, self.nats.size - 1)
+        np.add.at(self.nats, block, nats)
+        for row, values in zip(self.counts, (target_bytes, np.ones_like(block), correct), strict=True):
+            np.add.at(row, block, values)
+
+
+def _batches(windows: Iterator[Window], batch_tokens: int) -> Iterator[list[Window]]:
+    """Group neighbouring windows of one shape into batches of at most `batch_tokens` input tokens."""
+    for (length, _), group in groupby(windows, key=lambda window: (window.length, window.scored)):
+        batch: list[Window] = []
+        for window in group:
+            batch.append(window)
+            if (len(batch) + 1) * length > batch_tokens:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+
+@torch.no_grad()
+def score_network(
+    network: Network,
+    data: TokenData,
+    stream: TokenStream,
+    mode: EvalMode,
+    *,
+    max_targets: int | None = None,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> Scores:
+    """Score a network on a split in float32; memory does not depend on the length of the split.
+
+    Args:
+        network: on its device; its training mode is left as found.
+        data: where `stream` comes from; knows how many bytes of text a target stands for.
+        stream: the split.
+        mode: how windows lie.
+        max_targets: score only this many targets from the head; the result then says `partial`.
+        on_progress: called with the share done.
+
+    Raises:
+        UsageError: the split is shorter than one window.
+        RunError: the network gives logits that are not numbers.
+    """
+    row = _Row(data, stream, mode)
+    num_targets = min(row.num_targets, max_targets or row.num_targets)
+    if num_targets < (mode.context if mode.mode != "sliding" else 1):
+        raise UsageError(f"split of {stream.num_tokens} tokens is too short for eval mode {mode.mode}")
+    device = next(iter(network.parameters())).device
+    sums = _BlockSums(stream.num_bytes)
+    was_training = network.training
+    network.eval()
+    for batch in _batches(iter_windows(num_targets, mode), BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"])):
+        length, scored = batch[0].length, batch[0].scored
+        tokens_BT = torch.from_numpy(np.stack([row.read(w.start, w.start + length + 1) for w in batch])).to(device)
+        logits_BSV = network(tokens_BT[:, :-1], last=scored)
+        targets_BS = tokens_BT[:, -scored:]
+        nats_BS = F.cross_entropy(logits_BSV.transpose(1, 2), targets_BS, reduction="none").double().cpu().numpy()
+        correct_BS = (logits_BSV.argmax(-1) == targets_BS).cpu().numpy()
+        for window, nats, correct in zip(batch, nats_BS, correct_BS, strict=True):
+            stop = window.start + length + 1
+            sums.add(stop - scored, nats, correct, row.target_bytes(stop - scored, stop))
+        on_progress(min(1.0, (batch[-1].start + length) / num_targets))
+    network.train(was_training)
+    if not np.isfinite(sums.nats).all():
+        raise RunError("the network gives logits that are not finite, so there is no score")
+    used = max(1, int(np.flatnonzero(sums.counts[1])[-1]) + 1)
+    return Scores(
+        eval_mode=mode,
+        partial=num_targets < row.num_targets,
+        block_nats=sums.nats[:used],
+        block_bytes=sums.counts[0, :used],
+        block_tokens=sums.counts[1, :used],
+        block_correct=sums.counts[2, :used],
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedArtifact:
+    """An artifact decoded to something that runs."""
+
+    artifact: Artifact
+    method: Method
+    network: Network
+    tokenizer: Tokenizer
+
+
+def load_artifact(path: Path, device: str = "cpu") -> LoadedArtifact:
+    """Decode an artifact file into its network and tokenizer.
+
+    Raises:
+        ArtifactError: the file is damaged, or its header does not fit the method it names.
+        UsageError: the method it names is not installed.
+    """
+    artifact = Artifact.open(path)
+    try:
+        meta = artifact.meta
+        method_class = find_method(str(meta["method"])).load()
+        settings = method_class.settings_class.model_validate(meta["settings"]["model"])
+        task = Task(vocab_size=int(meta["task"]["vocab_size"]), context=int(meta["task"]["context"]))
+        tokenizer = tokenizer_from_blob(str(meta["tokenizer"]["kind"]), artifact.blob("tokenizer"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{path}: its header does not describe a model ({type(error).__name__}: {error})"
+        ) from error
+    method = method_class(settings, task)
+    network = method.evaluate(artifact.decode_tensors()).to(device)
+    return LoadedArtifact(artifact=artifact, method=method, network=network, tokenizer=tokenizer)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreRequest:
+    """What the fresh process is asked to do; everything it knows.
+
+    Attributes:
+        artifact: path of the file.
+        data: the `--data` value of the corpus.
+        data_dir: folder of local corpora.
+        encoding_errors: how the corpus was read.
+        splits: splits to score, "tune" or "test".
+        eval_mode: how windows lie.
+        device: torch device.
+        scores_path: where the block sums of the test split are written, if anywhere.
+    """
+
+    artifact: str
+    data: str
+    data_dir: str | None = None
+    encoding_errors: str = "strict"
+    splits: tuple[str, ...] = ("test",)
+    eval_mode: EvalMode
+    device: str = "cpu"
+    scores_path: str | None = None
+
+
+def score_artifact(request: ScoreRequest) -> dict[str, Any]:
+    """Score the splits of a request; returns metrics by split, the data manifest and the dense-equivalent counts."""
+    loaded = load_artifact(Path(request.artifact), request.device)
+    data = prepare(
+        request.data,
+        tokenizer=loaded.tokenizer,
+        data_dir=Path(request.data_dir) if request.data_dir else None,
+        encoding_errors=request.encoding_errors,
+    )
+    metrics: dict[str, Any] = {}
+    for split in request.splits:
+        stream = data.open_test("score the artifact") if split == "test" else data.tune
+        scores = score_network(loaded.network, data, stream, request.eval_mode)
+        if split == "test" and request.scores_path:
+            scores.save(Path(request.scores_path))
+        metrics[split] = scores.metrics()
+    counts = loaded.method.count_params(loaded.network)
+    params = {"effective": counts.effective, "active": counts.active}
+    return {"metrics": metrics, "data": data.manifest(), "params": params}
+
+
+def score_in_fresh_process(request: ScoreRequest) -> dict[str, Any]:
+    """Run `score_artifact` in a new interpreter, so that nothing of this one's memory can leak into a score.
+
+    Raises:
+        RunError: the process died; a clean error of the child is raised with its own text and kind.
+    """
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        request_path, result_path = Path(folder, "request.json"), Path(folder, "result.json")
+        request_path.write_text(json.dumps(_request_to_json(request)), encoding="utf-8")
+        command = [sys.executable, "-m", "harness.evaluate", str(request_path), str(result_path)]
+        done = subprocess.run(command, env=_child_environment(), capture_output=True, text=True, check=False)
+        if not result_path.exists():
+            tail = (done.stderr.strip().splitlines() or ["no output"])[-1]
+            raise RunError(f"the scoring process ended with code {done.returncode}: {tail}")
+        result: dict[str, Any] = json.loads(result_path.read_text(encoding="utf-8"))
+    if "error" in result:
+        kind = next((k for k in _error_kinds() if k.__name__ == result["kind"]), RunError)
+        raise kind(result["error"])
+    return result
+
+
+def _error_kinds() -> Iterator[type[HarnessError]]:
+    pending: list[type[HarnessError]] = [HarnessError]
+    while pending:
+        kind = pending.pop()
+        pending += kind.__subclasses__()
+        yield kind
+
+
+def _child_environment() -> dict[str, str]:
+    """The parent's environment without the variables that would make the child a rank of a distributed run."""
+    ranked = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
+    return {name: value for name, value in os.environ.items() if name not in ranked and "TORCHELASTIC" not in name}
+
+
+def _request_to_json(request: ScoreRequest) -> dict[str, Any]:
+    fields = {name: getattr(request, name) for name in ScoreRequest.__slots__}
+    mode = request.eval_mode
+    return fields | {"eval_mode": {"mode": mode.mode, "context": mode.context, "stride": mode.stride}}
+
+
+def _request_from_json(fields: Mapping[str, Any]) -> ScoreRequest:
+    return ScoreRequest(
+        **{**fields, "eval_mode": EvalMode(**fields["eval_mode"]), "splits": tuple(fields["splits"])},
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Score what a request file asks for; used by `score_in_fresh_process`."""
+    parser = argparse.ArgumentParser(prog="python -m harness.evaluate", description=__doc__.splitlines()[0])
+    parser.add_argument("request", type=Path, help="JSON file of a ScoreRequest")
+    parser.add_argument("result", type=Path, help="JSON file to write")
+    options = parser.parse_args(arguments)
+    try:
+        request = _request_from_json(json.loads(options.request.read_text(encoding="utf-8")))
+        result = score_artifact(request)
+    except HarnessError as error:
+        result = {"error": str(error), "kind": type(error).__name__}
+    options.result.write_text(json.dumps(result), encoding="utf-8")
+    return 1 if "error" in result else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""What a run is asked to do, and the checked job that comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.data.shards import TokenData
+    from harness.evaluate import EvalMode, Mode
+    from harness.method import Method
+    from harness.plan import Plan
+    from harness.registry import MethodInfo
+    from harness.run_record import RunRecord
+    from harness.settings import RunSettings
+    from harness.training.budget import Budget
+    from harness.training.loop import StepReport
+    from harness.training.ranks import Ranks
+
+CONTEST_CAPS_BYTES = {"parameter-golf": 16_000_000}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRequest:
+    """What the user asked for: the options of `harness run`, by their names; kept in `config.toml`."""
+
+    method: str
+    budget: str
+    preset: str = "small"
+    data: str = "shakespeare"
+    seed: int = 0
+    overrides: tuple[str, ...] = ()
+    tokenizer: str | None = None
+    encoding_errors: str = "strict"
+    eval_mode: str = "sliding"
+    eval_context: int | None = None
+    eval_stride: int | None = None
+    max_artifact_bytes: int | None = None
+    max_params: int | None = None
+    rules: str | None = None
+
+    def resolve_eval_mode(self, context: int) -> EvalMode:
+        """Return the eval mode, by default a sliding window of the training context with half of it as stride."""
+        from harness.evaluate import EvalMode, Mode
+
+        eval_context = self.eval_context or context
+        if eval_context > context:
+            raise UsageError(f"--eval-context {eval_context}: the model is trained for a context of {context}")
+        default_stride = eval_context if self.eval_mode == "challenge" else max(1, eval_context // 2)
+        mode = cast("Mode", self.eval_mode)  # EvalMode refuses what is none, and names the choices
+        return EvalMode(mode=mode, context=eval_context, stride=self.eval_stride or default_stride)
+
+    def resolve_cap(self) -> int | None:
+        """Return the cap on artifact bytes, the smaller of the user's and the contest's; None for no cap."""
+        if self.rules is not None and self.rules not in CONTEST_CAPS_BYTES:
+            raise UsageError(f"--rules {self.rules}: known contests are {', '.join(CONTEST_CAPS_BYTES)}")
+        caps = [self.max_artifact_bytes, CONTEST_CAPS_BYTES.get(self.rules or "")]
+        return min((cap for cap in caps if cap is not None), default=None)
+
+
+class Reporter(Protocol):
+    """Where a run says what it does; the command line shows it, tests collect it."""
+
+    def planned(self, job: Job) -> None:
+        """Say what will be done, before the clock starts."""
+        ...
+
+    def stepped(self, report: StepReport) -> None:
+        """Say how far the training is."""
+        ...
+
+    def said(self, message: str) -> None:
+        """Say one thing worth knowing."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A run that is ready to begin: everything checked, nothing trained."""
+
+    request: RunRequest
+    info: MethodInfo
+    settings: RunSettings
+    budget: Budget
+    eval_mode: EvalMode
+    ranks: Ranks
+    data: TokenData
+    data_dir: Path | None
+    data_seconds: float
+    method: Method
+    plan: Plan
+    record: RunRecord
+    reporter: Reporter
+    replayed_schedule: tuple[tuple[float, float], ...] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The record folder."""
+        return self.record.folder

@@ -1,0 +1,103 @@
+"""What a run shows in the terminal: the plan, one live line, what is worth knowing."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING
+
+from harness.plan import MAX_EPOCHS
+from harness.tables import Table, fmt
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from harness.job import Job
+    from harness.training.loop import StepReport
+
+
+class TerminalReporter:
+    """Renders a run on a console: a progress bar where it is a terminal, plain lines where it is a file."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._warned_epochs = False
+        self._job: Job | None = None
+
+    def planned(self, job: Job) -> None:
+        """Print what will be done."""
+        self._job = job
+        plan, settings = job.plan, job.settings.train
+        steps = fmt(plan.max_steps) if plan.max_steps is not None else "as many as fit"
+        epochs = f", {plan.epochs(plan.max_steps):.2f} epochs" if plan.max_steps is not None else ""
+        spent_flops = f", {plan.max_steps * plan.flops_per_step:.3g} in all" if plan.max_steps is not None else ""
+        tokens = f"{plan.train_tokens:,} training tokens, {job.data.test_bytes:,} test bytes"
+        rows = [
+            ("method", f"{job.info.name}, preset {job.request.preset}, seed {job.request.seed}"),
+            ("data", f"{job.request.data}: {tokens}, vocabulary {job.method.task.vocab_size:,}"),
+            ("parameters", f"{plan.num_params_trained:,} trained, {plan.params.effective:,} effective"),
+            ("file", f"about {plan.expected_artifact_bytes:,} bytes before entropy coding"),
+            ("budget", f"{job.budget.text}: {steps} steps of {settings.batch_tokens:,} tokens{epochs}"),
+            ("operations", f"{plan.flops_per_step:.3g} FLOPs a step{spent_flops}"),
+            ("device", f"{job.ranks.device}, {job.ranks.size} process(es)"),
+            ("record", str(job.folder)),
+        ]
+        Table(title="plan", columns=("what", "value"), rows=rows).print_to(self._console)
+        if plan.max_steps is not None:
+            self._warn_epochs(plan.epochs(plan.max_steps))
+
+    def stepped(self, report: StepReport) -> None:
+        """Move the bar; say once if the corpus will be read too often."""
+        if self._job is not None and report.step == 10 and math.isfinite(report.total_steps):
+            self._warn_epochs(self._job.plan.epochs(report.total_steps))
+        if not self._console.is_terminal:
+            return
+        if self._progress is None:
+            self._start_bar()
+        assert self._progress is not None and self._task is not None
+        total = f"{report.total_steps:,.0f}" if math.isfinite(report.total_steps) else "?"
+        text = f"step {report.step:,}/{total}  loss {report.loss_nats:.4f}  {report.tokens_per_second:,.0f} tok/s"
+        self._progress.update(self._task, completed=report.progress, description=text)
+        if report.progress >= 1 or report.step >= report.total_steps:
+            self._progress.stop()
+
+    def said(self, message: str) -> None:
+        """Print one line."""
+        self._console.print(message)
+
+    def _warn_epochs(self, epochs: float) -> None:
+        if epochs > MAX_EPOCHS and not self._warned_epochs:
+            self._warned_epochs = True
+            self._console.print(f"warning: {epochs:.0f} epochs of this corpus; a larger --data would say more")
+
+    def _start_bar(self) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        columns = (
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        text = TextColumn("{task.description}", markup=False)
+        self._progress = Progress(text, *columns, console=self._console, transient=True)
+        self._task = self._progress.add_task("", total=1.0)
+        self._progress.start()
+
+
+class SilentReporter:
+    """Shows nothing; for runs inside other commands."""
+
+    def planned(self, job: Job) -> None:
+        """Show nothing."""
+
+    def stepped(self, report: StepReport) -> None:
+        """Show nothing."""
+
+    def said(self, message: str) -> None:
+        """Show nothing but warnings."""
+        if message.startswith("warning"):
+            print(message, file=sys.stderr)

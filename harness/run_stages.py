@@ -1,0 +1,234 @@
+"""The two stages of a job: train and export under the clock, then score the stored file in a fresh process."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.artifact.container import ArtifactSummary, PlannedTensor, write_artifact
+from harness.artifact.params import decoder_closure_bytes, plugin_bytes
+from harness.errors import RunError
+from harness.evaluate import ScoreRequest, score_in_fresh_process, score_network
+from harness.job import Job
+from harness.nn.network import Network
+from harness.records.logs import LogWriter
+from harness.records.native import ARTIFACT_FILE, CHECKPOINT_FILE
+from harness.records.scores import SCORES_FILE
+from harness.run_record import utc_now
+from harness.training.clock import Clock
+from harness.training.loop import Trainer
+
+VALIDATION_TARGETS = 16_384
+
+
+def train_and_export(job: Job) -> None:
+    """Run the method's training under the clock and write the artifact; fills the record's fields on rank 0."""
+    ranks = job.ranks
+    torch.manual_seed(job.request.seed)
+    clock = Clock(job.budget, num_devices=ranks.size)
+    with LogWriter(job.folder) if ranks.is_main else nullcontext() as log:
+        if log is not None and log.offset == 0:
+            log.write("start", seed=job.request.seed, method=job.info.name, preset=job.request.preset)
+        trainer = Trainer(
+            method=job.method,
+            recipe=job.settings.train,
+            clock=clock,
+            data=job.data,
+            seed=job.request.seed,
+            ranks=ranks,
+            log=log,
+            checkpoint_path=job.folder / CHECKPOINT_FILE,
+            probe_export=lambda network: _time_noise_export(job, clock, network),
+            validate=lambda network, step: _validate(job, log, network, step),
+            on_step=job.reporter.stepped,
+            replayed_schedule=job.replayed_schedule,
+        )
+        with clock.stage("compression"):
+            network = job.method.train(trainer)
+        if log is None:
+            return
+        with clock.stage("export"):
+            tensors = job.method.export(network, job.settings.export)
+            summary = _write_artifact(job, job.folder / ARTIFACT_FILE, tensors)
+        log.write("export", artifact_bytes=summary.artifact_bytes, sha256=summary.sha256)
+        with clock.pause("validation"):
+            before_export = score_network(network, job.data, job.data.tune, job.eval_mode).metrics()
+        clock.finish()
+        log.write("eval", split="tune_before_export", step=clock.num_steps, **before_export)
+    fields = job.record.fields
+    fields["metrics"] = {"tune_before_export": before_export}
+    fields["artifact"] = _artifact_fields(job, summary)
+    fields["params"] = _params_fields(job, summary)
+    fields["progress"] = _progress_fields(job, clock, trainer.step_seconds)
+    fields["budget"] |= {"stopped_by": clock.stopped_by, "spent": _spent_fields(clock)}
+    fields["time"] = _time_fields(job, clock)
+    job.record.write()
+
+
+def score(job: Job) -> None:
+    """Score the stored file on tune and test in a fresh process and complete the record."""
+    fields, started = job.record.fields, time.monotonic()
+    openings = fields["data"].setdefault("test_openings", [])
+    openings.append({"purpose": "score the artifact", "utc": utc_now()})
+    job.record.write()  # an opening counts from here, also when the scoring is cut off
+    result = score_in_fresh_process(
+        ScoreRequest(
+            artifact=str(job.folder / ARTIFACT_FILE),
+            data=job.request.data,
+            data_dir=str(job.data_dir) if job.data_dir else None,
+            encoding_errors=job.request.encoding_errors,
+            splits=("tune", "test"),
+            eval_mode=job.eval_mode,
+            device=job.ranks.device,
+            scores_path=str(job.folder / SCORES_FILE),
+        )
+    )
+    metrics, steps = result["metrics"], fields["progress"]["steps"]
+    with LogWriter(job.folder) as log:
+        for opening in openings:
+            log.write("test_open", **opening)
+        for split in ("tune", "test"):
+            log.write("eval", split=split, step=steps, **metrics[split])
+        log.write(
+            "end",
+            stopped_by=fields["budget"]["stopped_by"],
+            steps=steps,
+            tokens=fields["progress"]["tokens"],
+            val_bpb=metrics["test"]["val_bpb"],
+            loss_nats=metrics["test"]["loss_nats"],
+        )
+    fields["metrics"] |= metrics
+    scoring_seconds = time.monotonic() - started
+    for key in ("validation_seconds", "wall_seconds"):
+        fields["time"][key] += scoring_seconds
+    job.record.write("complete")
+    (job.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+
+
+def _write_artifact(job: Job, path: Path, tensors: Sequence[PlannedTensor]) -> ArtifactSummary:
+    tokenizer = job.data.tokenizer
+    meta = {
+        "method": job.info.name,
+        "method_version": job.info.toml.version,
+        "settings": {"model": job.settings.as_dict()["model"]},
+        "task": {"vocab_size": job.method.task.vocab_size, "context": job.method.task.context},
+        "tokenizer": {
+            "kind": tokenizer.kind,
+            "vocab_size": tokenizer.vocab_size,
+            "start_id": tokenizer.start_id,
+            "sha256": tokenizer.sha256,
+        },
+    }
+    return write_artifact(path, meta=meta, tensors=tensors, blobs={"tokenizer": tokenizer.to_blob()})
+
+
+def _time_noise_export(job: Job, clock: Clock, network: Network) -> float:
+    """Time an export of Gaussian noise of the network's shapes: zeros at initialisation would compress too fast."""
+    if not job.ranks.is_main:
+        return 0.0
+    path = job.folder / f".{ARTIFACT_FILE}.probe"
+    rng = np.random.default_rng(0)
+    started = time.monotonic()
+    with clock.stage("export"):
+        planned = job.method.export(network, job.settings.export)
+        noise = [
+            PlannedTensor(
+                name=tensor.name,
+                value=rng.standard_normal(tensor.value.shape, dtype=np.float32),
+                scheme=tensor.scheme,
+                part=tensor.part,
+            )
+            for tensor in planned
+        ]
+        try:
+            _write_artifact(job, path, noise)
+        finally:
+            path.unlink(missing_ok=True)
+    return time.monotonic() - started
+
+
+def _validate(job: Job, log: LogWriter | None, network: Network, step: int) -> None:
+    """Score the head of the tune split in the middle of training, for the learning curve."""
+    scores = score_network(network, job.data, job.data.tune, job.eval_mode, max_targets=VALIDATION_TARGETS)
+    metrics = scores.metrics()
+    if log is not None:
+        log.write("eval", split="tune", step=step, **metrics)
+    job.reporter.said(f"step {step:,}: {metrics['val_bpb']:.4f} bits per byte on the head of the tune split")
+
+
+def _artifact_fields(job: Job, summary: ArtifactSummary) -> dict[str, Any]:
+    cap = job.request.resolve_cap()
+    return {
+        "artifact_bytes": summary.artifact_bytes,
+        "sha256": summary.sha256,
+        "parts": dict(summary.parts),
+        "coders": dict(summary.coders),
+        "plugin_bytes": plugin_bytes(job.info.folder),
+        "decoder_closure_bytes": decoder_closure_bytes(job.info.package),
+        "max_artifact_bytes": cap,
+        "rules": job.request.rules,
+    }
+
+
+def _params_fields(job: Job, summary: ArtifactSummary) -> dict[str, Any]:
+    counts = job.plan.params
+    return {
+        "stored": summary.num_params_stored,
+        "effective": counts.effective,
+        "active": counts.active,
+        "parts": dict(counts.parts),
+    }
+
+
+def _spent_fields(clock: Clock) -> dict[str, Any]:
+    return {
+        "seconds": clock.spent_seconds,
+        "gpu_seconds": clock.device_seconds,
+        "steps": clock.num_steps,
+        "tokens": clock.num_tokens,
+        "flops": float(clock.num_flops),
+    }
+
+
+def _progress_fields(job: Job, clock: Clock, step_seconds: Sequence[float]) -> dict[str, Any]:
+    return {
+        "steps": clock.num_steps,
+        "tokens": clock.num_tokens,
+        "epochs": clock.num_tokens / job.plan.train_tokens,
+        "median_step_seconds": statistics.median(step_seconds) if step_seconds else None,
+        "peak_memory_bytes": _peak_memory_bytes(job.ranks.device),
+    }
+
+
+def _peak_memory_bytes(device: str) -> int:
+    """Peak memory of the device: allocated by torch on a GPU, resident in this process on the processor."""
+    if device != "cpu":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _time_fields(job: Job, clock: Clock) -> dict[str, Any]:
+    """Split the time of a run; `wall_seconds` is the sum of the parts (device seconds are another measure of some)."""
+    inside: Mapping[str, float] = clock.stage_seconds
+    outside: Mapping[str, float] = clock.outside_seconds
+    parts = {
+        "train_seconds": inside.get("train", 0.0) + inside.get("checkpoint", 0.0),
+        "compression_seconds": inside.get("compression", 0.0) + inside.get("other", 0.0),
+        "export_seconds": inside.get("export", 0.0),
+        "validation_seconds": outside.get("validation", 0.0),
+        "compilation_seconds": outside.get("compilation", 0.0),
+        "data_seconds": job.data_seconds + outside.get("data", 0.0) + outside.get("resume", 0.0),
+    }
+    if set(inside) - {"train", "checkpoint", "compression", "export", "other"}:
+        raise RunError(f"stages {sorted(inside)}: a stage has no field in the record")
+    return {**parts, "wall_seconds": sum(parts.values()), "device_seconds": clock.device_seconds}

@@ -1,0 +1,326 @@
+"""The training loop: the harness's side of `TrainingRun`, with the clock, the checkpoints and the log.
+
+One optimiser step: `begin_step` gives the leaves, micro-batches sum gradients on them in a fixed order (over ranks
+too), `finish_step` carries the sum to the parameters, then clipping, the optimisers, the averages.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from harness.data.shards import Batches, TokenData
+from harness.errors import RunError
+from harness.method import Method
+from harness.nn.network import Network
+from harness.training.averaging import Averages
+from harness.training.checkpoint import load_checkpoint, restore_rng, rng_state, save_checkpoint
+from harness.training.clock import Clock
+from harness.training.gradients import TreeSum, micro_batches_of_rank, sum_over_ranks
+from harness.training.optim import Optimisers, build_optimisers
+from harness.training.ranks import Ranks
+from harness.training.recipe import Recipe
+
+CHECKPOINT_SECONDS = 60.0
+
+
+class EventLog(Protocol):
+    """Where events go; a resumed run cuts it back to its last checkpoint."""
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append one event."""
+        ...
+
+    @property
+    def offset(self) -> int:
+        """Bytes written so far."""
+        ...
+
+    def truncate(self, offset: int) -> None:
+        """Forget what was written after `offset`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepReport:
+    """What a progress display may show after a step."""
+
+    step: int
+    total_steps: float
+    progress: float
+    loss_nats: float
+    step_seconds: float
+    tokens_per_second: float
+
+
+@dataclass(kw_only=True, slots=True)
+class _State:
+    """Everything of a fit that changes from step to step."""
+
+    network: Network
+    optimisers: Optimisers
+    averages: Averages
+    batches: Batches
+    next_validation: int = 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "optimisers": self.optimisers.state_dict(),
+            "averages": self.averages.state_dict(),
+            "rng": rng_state(),
+            "next_validation": self.next_validation,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimisers.load_state_dict(state["optimisers"])
+        self.averages.load_state_dict(state["averages"])
+        restore_rng(state["rng"])
+        self.next_validation = state["next_validation"]
+
+
+class Trainer:
+    """Trains networks under one clock; a method's `train` gets it as its `TrainingRun`."""
+
+    def __init__(
+        self,
+        *,
+        method: Method,
+        recipe: Recipe,
+        clock: Clock,
+        data: TokenData,
+        seed: int,
+        ranks: Ranks,
+        log: EventLog | None,
+        checkpoint_path: Path,
+        probe_export: Callable[[Network], float],
+        validate: Callable[[Network, int], None],
+        num_validations: int = 4,
+        on_step: Callable[[StepReport], None] = lambda _: None,
+        replayed_schedule: Sequence[tuple[float, float]] | None = None,
+    ) -> None:
+        """Prepare a trainer.
+
+        Args:
+            method: names the parameter groups and counts operations.
+            recipe: optimisers, schedules, batch shapes.
+            clock: already running.
+            data: training tokens; the test split is never asked for.
+            seed: of the data order.
+            ranks: the processes of the run.
+            log: events, steps included; None on the ranks that write nothing.
+            checkpoint_path: written every `CHECKPOINT_SECONDS`, read when it exists.
+            probe_export: exports noise of the network's shapes; returns the seconds it took.
+            validate: scores the network on a piece of the tune split at a step, and logs it.
+            num_validations: evenly spaced validations during training.
+            on_step: called after each step on rank 0.
+            replayed_schedule: learning-rate scale and momentum of each step, instead of the recipe's curves; a run
+                under a budget in seconds is repeated with those of its log.
+        """
+        self._method, self._recipe, self._clock, self._data = method, recipe, clock, data
+        self._seed, self._ranks, self._log, self._path = seed, ranks, log, checkpoint_path
+        self._probe_export, self._validate, self._on_step = probe_export, validate, on_step
+        self._num_validations, self._replayed_schedule = num_validations, replayed_schedule
+        self._stop_signal: int | None = None
+        self.step_seconds: list[float] = []
+
+    def fit(self, network: Network, *, share: float = 1.0) -> Network:
+        """Train `network` for `share` of the budget; goes on from the checkpoint where one exists.
+
+        Raises:
+            RunError: the budget does not hold one step and an export, or the loss is not a number.
+            KeyboardInterrupt: the user or the scheduler asked to stop; the checkpoint is written.
+        """
+        state = self._start(network)
+        flops_per_step = self._method.flops_per_step(self._recipe.batch_tokens)
+        self._clock.begin_segment(share, tokens_per_step=self._recipe.batch_tokens, flops_per_step=flops_per_step)
+        first_step_seconds = None
+        if self._path.exists():
+            self._resume(state)
+        else:
+            first_step_seconds = self._warm_up(state)
+            self._clock.reserve_export(self._ranks.share(self._probe_export(state.network)))
+        if self._clock.segment_steps == 0:
+            self._clock.require_one_step(self._ranks.share(first_step_seconds))
+        with self._listen_for_signals(), self._clock.stage("train"):
+            self._steps(state, first_step_seconds)
+        state.averages.copy_to(state.network)
+        return state.network
+
+    def _start(self, network: Network) -> _State:
+        recipe = self._recipe
+        network = network.to(self._ranks.device).train()
+        return _State(
+            network=network,
+            optimisers=build_optimisers(network, self._method.param_groups(network), recipe),
+            averages=Averages(network, ema_decay=recipe.ema_decay, swa_start=recipe.swa_start),
+            batches=Batches(
+                self._data.train,
+                context=recipe.context,
+                micro_batch_sequences=recipe.micro_batch_sequences,
+                num_micro=recipe.num_micro_batches,
+                order=recipe.order,
+                seed=self._seed,
+            ),
+        )
+
+    def _steps(self, state: _State, first_step_seconds: float | None) -> None:
+        clock, ranks = self._clock, self._ranks
+        saved_at = time.monotonic()
+        while not ranks.share(clock.should_stop(first_step_seconds if clock.segment_steps == 0 else None)):
+            started = time.monotonic()
+            loss_nats, lr_scale, momentum = self._train_step(state)
+            clock.count_step()
+            self._report(loss_nats, lr_scale, momentum, time.monotonic() - started)
+            self._validate_if_due(state)
+            if ranks.any(self._stop_signal is not None):
+                self._clock.stop("interrupt")
+                self._save(state)
+                raise KeyboardInterrupt
+            if ranks.share(time.monotonic() - saved_at >= CHECKPOINT_SECONDS):
+                self._save(state)
+                saved_at = time.monotonic()
+        self._save(state)
+
+    def _train_step(self, state: _State) -> tuple[float, float, float]:
+        """Do one optimiser step; returns the mean loss of its tokens, the learning-rate scale and the momentum."""
+        recipe, step = self._recipe, self._clock.segment_steps
+        total_steps = self._ranks.share(self._clock.total_steps)
+        lr_scale, momentum = self._schedule(step, total_steps)
+        loss_nats = self._accumulate(state, step)
+        if not loss_nats < float("inf"):
+            raise RunError(
+                f"the loss is {loss_nats} at step {step}; the run cannot go on. Lower the learning rates "
+                "(--set train.matrix_lr=... train.embedding_lr=...) or set train.grad_clip=1.0"
+            )
+        state.optimisers.clip(recipe.grad_clip)
+        state.optimisers.set_schedule(lr_scale, momentum)
+        state.optimisers.step()
+        state.optimisers.zero_grad()
+        state.averages.update(step + 1, total_steps)
+        return loss_nats, lr_scale, momentum
+
+    def _schedule(self, step: int, total_steps: float) -> tuple[float, float]:
+        if self._replayed_schedule is not None:
+            return self._replayed_schedule[step]
+        recipe = self._recipe
+        return recipe.lr_curve.value(step, total_steps), recipe.momentum_curve.value(step, total_steps)
+
+    def _accumulate(self, state: _State, step: int) -> float:
+        """Sum gradients over the micro-batches of this rank, then over ranks; sets `.grad`, returns the mean loss."""
+        num_micro, ranks, device = self._recipe.num_micro_batches, self._ranks, self._ranks.device
+        leaves = state.network.begin_step()
+        total = TreeSum()
+        for micro in micro_batches_of_rank(num_micro, ranks.rank, ranks.size):
+            tokens, targets = state.batches.batch(step, micro)
+            tokens_BT = torch.from_numpy(tokens).to(device, non_blocking=True)
+            targets_BT = torch.from_numpy(targets).to(device, non_blocking=True)
+            with self._autocast():
+                loss = state.network.loss(tokens_BT, targets_BT) / num_micro
+            total.add([*torch.autograd.grad(loss, leaves), loss.detach()])
+        *gradients, loss_sum = sum_over_ranks(total.total(), ranks.size)
+        state.network.finish_step(gradients)
+        return float(loss_sum)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self._recipe.precision == "float32":
+            return nullcontext()
+        return torch.autocast(torch.device(self._ranks.device).type, dtype=torch.bfloat16)
+
+    def _warm_up(self, state: _State) -> float:
+        """Run the recipe's warm-up steps and undo them: compilers and caches are primed, and a step is timed."""
+        before = _copy(state.state_dict())
+        seconds = 0.0
+        with self._clock.pause("compilation"):
+            for _ in range(max(1, self._recipe.warmup_steps)):
+                started = time.monotonic()
+                self._train_step(state)
+                seconds = time.monotonic() - started
+            state.load_state_dict(before)
+        return seconds
+
+    def _report(self, loss_nats: float, lr_scale: float, momentum: float, seconds: float) -> None:
+        self.step_seconds.append(seconds)
+        clock = self._clock
+        if self._log is None:
+            return
+        self._log.write(
+            "step",
+            step=clock.num_steps,
+            loss_nats=round(loss_nats, 6),
+            lr_scale=lr_scale,
+            momentum=momentum,
+            seconds=round(clock.spent_seconds, 3),
+            tokens=clock.num_tokens,
+        )
+        self._on_step(
+            StepReport(
+                step=clock.segment_steps,
+                total_steps=clock.total_steps,
+                progress=clock.progress(),
+                loss_nats=loss_nats,
+                step_seconds=seconds,
+                tokens_per_second=self._recipe.batch_tokens / seconds,
+            )
+        )
+
+    def _validate_if_due(self, state: _State) -> None:
+        due = int(self._ranks.share(self._clock.progress()) * (self._num_validations + 1))
+        if state.next_validation <= min(due, self._num_validations):
+            state.next_validation = due + 1
+            if self._ranks.is_main:
+                with self._clock.pause("validation"), state.averages.applied(state.network):
+                    self._validate(state.network, self._clock.num_steps)
+
+    def _save(self, state: _State) -> None:
+        if self._log is None:
+            return
+        self._log.write("checkpoint", step=self._clock.num_steps)
+        payload = {"state": state.state_dict(), "clock": self._clock.state_dict(), "log_offset": self._log.offset}
+        with self._clock.stage("checkpoint"):
+            save_checkpoint(self._path, payload)
+
+    def _resume(self, state: _State) -> None:
+        payload = load_checkpoint(self._path)
+        state.load_state_dict(payload["state"])
+        self._clock.load_state_dict(payload["clock"])
+        if self._log is not None:
+            self._log.truncate(payload["log_offset"])
+            self._log.write("resume", step=self._clock.num_steps)
+
+    @contextmanager
+    def _listen_for_signals(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM stop the run after the step in hand; a second one stops it at once."""
+
+        def note(number: int, _: FrameType | None) -> None:
+            if self._stop_signal is not None:
+                raise KeyboardInterrupt
+            self._stop_signal = number
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _copy(value: Any) -> Any:
+    """Copy nested state with its tensors; `state_dict` itself only gives views."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_copy(item) for item in value)
+    return value

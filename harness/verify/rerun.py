@@ -1,0 +1,70 @@
+"""Scoring and training again, for the levels evaluate and retrain; what needs torch runs in other processes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.records.native import ARTIFACT_FILE
+from harness.records.schema import Record
+from harness.records.scores import SCORES_FILE, read_scores
+from harness.verify.replay import Rescored, Retrainer, Scorer
+
+
+def make_scorer(data_dir: Path | None, device: str) -> Scorer:
+    """Return a function that scores a record's artifact again, under the record's own eval mode.
+
+    Args:
+        data_dir: folder of local corpora.
+        device: torch device, as `--device` takes it.
+    """
+
+    def score(folder: Path, record: Record) -> Rescored:
+        from harness.evaluate import EvalMode, ScoreRequest, score_in_fresh_process
+        from harness.training.ranks import choose_device
+
+        assert record.metrics.test is not None, "only complete records are scored again"
+        mode = record.metrics.test.eval_mode
+        with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
+            result = score_in_fresh_process(
+                ScoreRequest(
+                    artifact=str((folder / ARTIFACT_FILE).resolve()),
+                    data=record.data.name,
+                    data_dir=str(data_dir) if data_dir else None,
+                    encoding_errors=record.data.encoding_errors,
+                    eval_mode=EvalMode(mode=mode.mode, context=mode.context, stride=mode.stride),
+                    device=choose_device(device),
+                    scores_path=str(Path(scratch, SCORES_FILE)),
+                )
+            )
+            blocks = read_scores(Path(scratch))
+        return Rescored(
+            metrics=result["metrics"]["test"],
+            block_nats=blocks.block_nats,
+            manifest=result["data"],
+            params=result["params"],
+        )
+
+    return score
+
+
+def make_retrainer(data_dir: Path | None, device: str, said: Callable[[str], None]) -> Retrainer:
+    """Return a function that trains a record's run again into a scratch folder.
+
+    Args:
+        data_dir: folder of local corpora.
+        device: torch device, as `--device` takes it.
+        said: told what is being trained.
+    """
+
+    def retrain(folder: Path, record: Record, seed: int) -> Record:
+        from harness.progress import SilentReporter
+        from harness.runner import repeat_run
+
+        said(f"training {folder} again with seed {seed}: {record.budget.spent.steps:,} steps")
+        with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
+            out = Path(scratch, "record")
+            return repeat_run(folder, seed=seed, out=out, reporter=SilentReporter(), data_dir=data_dir, device=device)
+
+    return retrain

@@ -1,0 +1,226 @@
+"""Whole runs: killed and resumed, on two ranks, interrupted, out of disk, out of numbers, out of budget."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.cli import run_command
+from harness.records.native import read_record
+
+BASE = (
+    "run",
+    "--method",
+    "dense",
+    "--preset",
+    "tiny",
+    "--data",
+    "synthetic",
+    "--seed",
+    "7",
+    "--device",
+    "cpu",
+)
+# four micro-batches a step, so that sums over micro-batches and ranks are exercised
+STEPS = ("--budget", "40steps", "--set", "batch_tokens=256", "--set", "micro_batch_tokens=64")
+CHILD = """
+import sys
+import harness.training.loop as loop
+from harness.cli import main
+loop.CHECKPOINT_SECONDS = 0.0
+main(sys.argv[1:])
+"""
+
+
+def start_child(arguments: tuple[str, ...], prefix: tuple[str, ...] = (), **more) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, *prefix, "-c", CHILD, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        **more,
+    )
+
+
+def wait_for_step(folder: Path, step: int, child: subprocess.Popen) -> None:
+    log = folder / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if log.exists() and f'"step", "step": {step},' in log.read_text():
+            return
+        assert child.poll() is None, child.stdout.read()
+        time.sleep(0.005)
+    raise AssertionError(f"no step {step} in time")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run, in a process with one compute thread like the others."""
+    folder = tmp_path_factory.mktemp("whole") / "record"
+    child = start_child((*BASE, *STEPS, "--out", str(folder)))
+    output, _ = child.communicate(timeout=300)
+    assert child.returncode == 0, output
+    return folder
+
+
+@pytest.mark.parametrize("kill_at", [1, 17])
+def test_killed_and_resumed_gives_the_same_file(whole: Path, tmp_path: Path, kill_at: int) -> None:
+    folder = tmp_path / "killed"
+    child = start_child((*BASE, *STEPS, "--out", str(folder)))
+    wait_for_step(folder, kill_at, child)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert read_record(folder).status == "running"
+    assert not (folder / "artifact.bin").exists()
+    child = start_child(("run", "--resume", str(folder)))
+    output, _ = child.communicate(timeout=300)
+    assert child.returncode == 0, output
+    assert (folder / "artifact.bin").read_bytes() == (whole / "artifact.bin").read_bytes()
+    assert (folder / "scores.npz").read_bytes() == (whole / "scores.npz").read_bytes()
+    record = read_record(folder)
+    assert record.progress is not None
+    assert (record.status, record.progress.steps) == ("complete", 40)
+    assert not (folder / "checkpoint.pt").exists()
+    steps = [json.loads(line).get("step") for line in (folder / "log.jsonl").open() if '"event": "step"' in line]
+    assert steps == list(range(1, 41))
+
+
+def test_killed_before_the_first_checkpoint_starts_again(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "early"
+    child = start_child((*BASE, *STEPS, "--out", str(folder)))
+    while not (folder / "record.json").exists():
+        time.sleep(0.005)
+        assert child.poll() is None
+    child.kill()
+    child.wait()
+    assert run_command(["run", "--resume", str(folder)]) == 0
+    assert (folder / "artifact.bin").stat().st_size == (whole / "artifact.bin").stat().st_size
+
+
+def test_two_ranks_give_the_same_file(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "ranks"
+    arguments = (*BASE, *STEPS, "--out", str(folder))
+    child = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node",
+            "2",
+            "--standalone",
+            "-m",
+            "harness",
+        ]
+        + list(arguments),
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=300,
+        check=False,
+    )
+    assert child.returncode == 0, child.stdout + child.stderr
+    assert (folder / "artifact.bin").read_bytes() == (whole / "artifact.bin").read_bytes()
+    assert read_record(folder).environment.num_ranks == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_signal_leaves_a_record_that_goes_on(whole: Path, tmp_path: Path, number: signal.Signals) -> None:
+    folder = tmp_path / "stopped"
+    child = start_child((*BASE, *STEPS, "--out", str(folder)))
+    wait_for_step(folder, 5, child)
+    child.send_signal(number)
+    output, _ = child.communicate(timeout=120)
+    assert child.returncode == 130, output
+    assert f"harness run --resume {folder}" in output.replace("\n", "")
+    assert read_record(folder).status == "interrupted"
+    child = start_child(("run", "--resume", str(folder)))
+    assert child.wait(timeout=300) == 0
+    assert (folder / "artifact.bin").read_bytes() == (whole / "artifact.bin").read_bytes()
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "nan"
+    code = run_command(
+        [
+            *BASE,
+            "--budget",
+            "30steps",
+            "--out",
+            str(folder),
+            "--set",
+            "matrix_lr=1e30",
+            "--set",
+            "embedding_lr=1e30",
+        ]
+    )
+    assert code == 4
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "the loss is" in error
+    assert "Lower the learning rates" in error
+    record = read_record(folder)
+    assert record.status == "failed"
+    assert record.reason is not None
+    assert "the loss is" in record.reason
+
+
+def test_a_full_disk_is_one_clear_error_and_nothing_looks_finished(tmp_path: Path) -> None:
+    folder = tmp_path / "full"
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
+    child = subprocess.run(
+        [sys.executable, "-c", limit + CHILD, *BASE, "--budget", "20steps", "--out", str(folder)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=300,
+        check=False,
+    )
+    assert child.returncode == 4, child.stderr
+    assert "Traceback" not in child.stderr
+    assert child.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert read_record(folder).status == "failed"
+    assert not (folder / "artifact.bin").exists()
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert run_command([*BASE, "--budget", "5steps", "--out", str(tmp_path / "file" / "record")]) == 4
+    assert "file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("budget", "code", "said"),
+    [
+        ("27x", 2, "27x"),
+        ("-3m", 2, "-3m"),
+        ("0", 2, "0"),
+        ("10tok", 4, "too small"),
+        ("1flop", 4, "too small"),
+        ("0.001s", 4, "too small"),
+    ],
+)
+def test_impossible_budgets(budget: str, code: int, said: str, tmp_path: Path, capsys) -> None:
+    assert run_command([*BASE, f"--budget={budget}", "--out", str(tmp_path / "r")]) == code
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said in error
+    assert error.startswith("error: ")
+
+
+def test_a_cap_that_does_not_hold_fails_the_record(tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "capped"
+    assert run_command([*BASE, "--budget", "3steps", "--max-artifact-bytes", "100", "--out", str(folder)]) == 1
+    assert "above the cap of 100" in capsys.readouterr().err
+    assert read_record(folder).status == "complete"
+
+
+def test_a_finished_record_is_not_resumed(whole: Path, capsys) -> None:
+    assert run_command(["run", "--resume", str(whole)]) == 2
+    assert "complete" in capsys.readouterr().err
