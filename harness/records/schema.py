@@ -14,7 +14,10 @@ from harness.records.safeio import JSON, MAX_INTEGER, is_plain_name
 SCHEMA_VERSION = 1
 
 Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
-Seconds = Annotated[float, Field(ge=0)]
+# Bounds far beyond any run, so that no sum or mean of a stranger's numbers leaves float64.
+Seconds = Annotated[float, Field(ge=0, le=1e12)]
+Amount = Annotated[float, Field(gt=0, le=1e40)]
+Score = Annotated[float, Field(ge=-1e9, le=1e9)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Utc = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)$")]
 Status = Literal["running", "complete", "interrupted", "failed"]
@@ -51,7 +54,7 @@ class SpentPart(Part):
     gpu_seconds: Seconds
     steps: Count
     tokens: Count
-    flops: Annotated[float, Field(ge=0)]
+    flops: Annotated[float, Field(ge=0, le=1e40)]
 
 
 class BudgetPart(Part):
@@ -59,10 +62,10 @@ class BudgetPart(Part):
 
     text: str
     kind: BudgetKind
-    amount: Annotated[float, Field(gt=0)]
+    amount: Amount
     stopped_by: str | None
     spent: SpentPart
-    tolerance: Annotated[float, Field(ge=0)] = 0.01
+    tolerance: Annotated[float, Field(ge=0, le=1)] = 0.01
 
 
 class TokenizerPart(Part):
@@ -146,11 +149,11 @@ class MetricsPart(Part):
 
     eval_mode: EvalModePart
     partial: bool
-    val_bpb: float
-    loss_nats: float
+    val_bpb: Score
+    loss_nats: Score
     token_accuracy: Annotated[float, Field(ge=0, le=1)]
     perplexity: Annotated[float, Field(ge=0)]
-    total_nats: float
+    total_nats: Annotated[float, Field(ge=-1e18, le=1e18)]
     num_tokens: Count
     num_bytes: Count
 
@@ -181,7 +184,7 @@ class ProgressPart(Part):
 
     steps: Count
     tokens: Count
-    epochs: Annotated[float, Field(ge=0)]
+    epochs: Annotated[float, Field(ge=0, le=1e12)]
     median_step_seconds: Seconds | None = None
     peak_memory_bytes: Count | None = None
 
