@@ -96,6 +96,11 @@ class NativeCase:
         """The block scores; UnavailableError where the file failed a rule."""
         return self._read(SCORES_FILE, read_scores)
 
+    def forget_evidence(self) -> None:
+        """Free the memory of log and scores; they are read again where a later check asks for them."""
+        for name in ("log", "scores"):
+            self.__dict__.pop(name, None)
+
     @cached_property
     def config(self) -> dict[str, JSON]:
         """The content of `config.toml`; UnavailableError where the file failed a rule."""

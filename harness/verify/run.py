@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
 from harness.errors import UsageError, suggest
 from harness.records.native import RECORD_FILE, scan_records
-from harness.verify.across import examine_across, make_peer
+from harness.verify.across import Peer, examine_across, make_peer
 from harness.verify.artifact import DECODE_CHECKS
 from harness.verify.case import NativeCase
 from harness.verify.findings import LEVELS, Finding, RecordRow, Report
@@ -47,15 +47,11 @@ def verify_paths(
         UsageError: unknown level, a path that does not exist, or no record found.
     """
     depth = _depth(level)
+    assert score is not None or depth < LEVELS.index("evaluate"), "level evaluate needs a scorer"
     book = rules or load_rules()
     cases, unfinished = _find_cases(paths)
     examiner, findings = Examiner(), {case.name: list[Finding]() for case in cases}
-    for done, case in enumerate(cases):
-        on_progress(done, len(cases), case.name)
-        findings[case.name] += examine(case, book.of_level("static"), CHECKS, examiner)
-    peers = [peer for case in cases if (peer := make_peer(case)) is not None]
-    for finding in examine_across(peers, book.of_level("static"), examiner):
-        findings[finding.record].append(finding)
+    peers = _examine_static(cases, book, examiner, findings, on_progress)
     checks = dict(DECODE_CHECKS)
     if score is not None:
         checks |= Replay(score=score, retrain=retrain, fresh_seed=fresh_seed, peers=peers).checks()
@@ -75,6 +71,25 @@ def verify_paths(
         internal_errors=examiner.errors,
         is_strict=is_strict,
     )
+
+
+def _examine_static(
+    cases: Sequence[NativeCase],
+    book: RuleBook,
+    examiner: Examiner,
+    findings: Mapping[str, list[Finding]],
+    on_progress: Progress,
+) -> list[Peer]:
+    """Take every record through the static level, then compare them; returns the complete ones."""
+    rules, peers = book.of_level("static"), []
+    for done, case in enumerate(cases):
+        on_progress(done, len(cases), case.name)
+        findings[case.name].extend(examine(case, rules, CHECKS, examiner))
+        peers += [peer] if (peer := make_peer(case)) else []
+        case.forget_evidence()
+    for finding in examine_across(peers, rules, examiner):
+        findings[finding.record].append(finding)
+    return peers
 
 
 def _depth(level: str) -> int:
