@@ -69,19 +69,28 @@ class BudgetPart(Part):
 
 
 class TokenizerPart(Part):
-    """Which tokenizer; `sha256` covers its blob in the artifact."""
+    """Which tokenizer; `sha256` covers its blob in the artifact, `separator` says if works begin with `start_id`."""
 
     kind: str
     vocab_size: Count
+    start_id: Count
+    separator: bool
+    is_lossless: bool
     sha256: Sha256
 
 
 class SplitPart(Part):
-    """One split of the corpus: `num_tokens` include the start token, `num_bytes` are of the original text."""
+    """One split of the corpus.
+
+    `num_tokens` include the start token of each work where the tokenizer separates works; `num_bytes` are of the
+    original text; `text_sha256` and `num_works` are null where tokens came without their text.
+    """
 
     sha256: Sha256
     num_tokens: Count
     num_bytes: Count
+    num_works: Count | None = None
+    text_sha256: Sha256 | None = None
 
 
 class SplitsPart(Part):
@@ -108,6 +117,7 @@ class DataPart(Part):
     splits: SplitsPart
     encoding_errors: Literal["strict", "replace"]
     num_replaced: Count
+    source_nats: dict[str, float] | None = None
     test_openings: list[OpeningPart] = []
 
 

@@ -8,7 +8,7 @@ from typing import cast
 from harness.records.logs import LOG_FILE
 from harness.records.native import CONFIG_FILE, RECORD_FILE
 from harness.records.safeio import JSON
-from harness.records.schema import EvalModePart, MetricsPart, Record
+from harness.records.schema import EvalModePart, MetricsPart, Record, TokenizerPart
 from harness.records.scores import SCORES_FILE
 from harness.records.values import Value
 from harness.verify.agreement import bits_per_byte, judge_agreement, perplexity_of
@@ -41,7 +41,7 @@ def _judge_arithmetic(case: NativeCase, rule: Rule, key: str, metrics: MetricsPa
         "perplexity": perplexity_of(loss_nats),
     }
     if not metrics.partial:
-        expected["num_tokens"] = expected_targets(metrics.eval_mode, split.num_tokens)
+        expected["num_tokens"] = expected_targets(metrics.eval_mode, split.num_tokens, case.record.data.tokenizer)
     for field, value in expected.items():
         claim = case.claim(f"{key}.{field}", getattr(metrics, field))
         fact = Value(origin="measured", value=value, path=RECORD_FILE, line=claim.line, label="recomputed")
@@ -97,17 +97,19 @@ def _flatten(table: Mapping[str, JSON], prefix: str = "") -> dict[str, JSON]:
     return flat
 
 
-def expected_targets(mode: EvalModePart, num_tokens: int) -> int:
+def expected_targets(mode: EvalModePart, num_tokens: int, tokenizer: TokenizerPart) -> int:
     """Return how many targets a whole split has in an eval mode.
 
     Args:
-        mode: "sliding" scores every token but the first (the start token) once; "challenge" drops the tail
-            that fills no window; "challenge-sliding" scores `stride` targets from each start after the first.
-        num_tokens: tokens of the split, start token included.
+        mode: "sliding" scores every token but a start token at the head once; "challenge" takes the first token as
+            context and drops the tail that fills no window; "challenge-sliding" scores `stride` targets from each
+            start after the first.
+        num_tokens: tokens of the split.
+        tokenizer: says whether the split begins with a start token of its own.
     """
     num_targets = max(0, num_tokens - 1)
     if mode.mode == "sliding":
-        return num_targets
+        return num_targets if tokenizer.separator else num_tokens
     whole = num_targets // mode.context * mode.context
     if mode.mode == "challenge" or whole <= mode.stride:
         return whole
@@ -118,7 +120,7 @@ def split_is_covered(case: NativeCase, rule: Rule) -> Iterator[Finding]:
     """D1: fails when tokens or bytes of the test split were left out unsaid; notes a partial score."""
     split, scores = case.record.data.splits.test, case.totals
     metrics = case.test_metrics
-    expected_tokens = expected_targets(metrics.eval_mode, split.num_tokens)
+    expected_tokens = expected_targets(metrics.eval_mode, split.num_tokens, case.record.data.tokenizer)
     pairs: Sequence[tuple[str, int, int]] = [("tokens", expected_tokens, scores.num_tokens)]
     if metrics.eval_mode.mode == "sliding":
         pairs = [*pairs, ("bytes", split.num_bytes, scores.num_bytes)]

@@ -40,7 +40,14 @@ def running() -> dict[str, Any]:
         "data": {
             "name": "text:a",
             "corpus_sha256": SHA,
-            "tokenizer": {"kind": "bytes", "vocab_size": 257, "sha256": SHA},
+            "tokenizer": {
+                "kind": "bytes",
+                "vocab_size": 256,
+                "start_id": 10,
+                "separator": False,
+                "is_lossless": True,
+                "sha256": SHA,
+            },
             "splits": {"train": {**split}, "tune": {**split}, "test": {**split}},
             "encoding_errors": "strict",
             "num_replaced": 0,

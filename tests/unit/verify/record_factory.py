@@ -95,7 +95,15 @@ def record_fields(seed: int, artifact: bytes, parts: Mapping[str, int], scores: 
         "data": {
             "name": "text:play",
             "corpus_sha256": sha("corpus"),
-            "tokenizer": {"kind": "bytes", "vocab_size": 257, "sha256": sha("tokenizer")},
+            "tokenizer": {
+                "kind": "bytes",
+                "vocab_size": 257,
+                "start_id": 256,
+                "separator": True,
+                "is_lossless": True,
+                "sha256": sha("tokenizer"),
+            },
+            "source_nats": None,
             "splits": {
                 "train": {"sha256": sha("train"), "num_tokens": 9001, "num_bytes": 9000},
                 "tune": {"sha256": sha("tune"), "num_tokens": NUM_TUNE_BYTES + 1, "num_bytes": NUM_TUNE_BYTES},

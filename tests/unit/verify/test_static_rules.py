@@ -23,7 +23,9 @@ from record_factory import (
 )
 
 from harness.records.native import ARTIFACT_FILE, CONFIG_FILE, LOG_FILE, RECORD_FILE, SCORES_FILE
+from harness.records.schema import EvalModePart, TokenizerPart
 from harness.verify.across import ACROSS_CHECKS
+from harness.verify.checks_data import expected_targets
 from harness.verify.findings import Report
 from harness.verify.rules import load_rules
 from harness.verify.run import verify_paths
@@ -425,3 +427,26 @@ def test_reseal_alone_changes_nothing(folder: Path) -> None:
     before = (folder / RECORD_FILE).read_bytes()
     reseal(folder)
     assert (folder / RECORD_FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("mode", "context", "stride", "num_tokens", "separator", "num_targets"),
+    [
+        ("sliding", 8, 4, 41, True, 40),  # the first token is the start token
+        ("sliding", 8, 4, 40, False, 40),  # the start token is put before the first
+        ("sliding", 8, 4, 0, True, 0),
+        ("challenge", 8, 8, 44, True, 40),  # 43 targets fill 5 windows of 8
+        ("challenge", 8, 8, 8, False, 0),
+        ("challenge-sliding", 8, 4, 18, True, 8 + 4 + 4 + 4),  # starts 0, 4, 8, 12 of 16 targets
+        ("challenge-sliding", 8, 3, 17, True, 8 + 3 + 3 + 3 + 3 + 1),  # starts 0, 3, ..., 15; the last has one left
+        ("challenge-sliding", 8, 8, 9, True, 8),
+    ],
+)
+def test_targets_of_a_whole_split(
+    mode: str, context: int, stride: int, num_tokens: int, separator: bool, num_targets: int
+) -> None:
+    eval_mode = EvalModePart(mode=mode, context=context, stride=stride)
+    tokenizer = TokenizerPart(
+        kind="bytes", vocab_size=256, start_id=0, separator=separator, is_lossless=True, sha256="0" * 64
+    )
+    assert expected_targets(eval_mode, num_tokens, tokenizer) == num_targets
