@@ -6,7 +6,7 @@ Shape letters: L layers of a group, K orders (degree + 1), O and I out and in fe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -26,17 +26,11 @@ def group_depths(num_layers: int) -> NDArray[np.float64]:
     return np.linspace(-1.0, 1.0, num_layers) if num_layers > 1 else np.zeros(1)
 
 
-def legendre_basis(depths_L: NDArray[np.float64], degree: int) -> NDArray[np.float64]:
-    """Return P_k(t_l), shape (L, K), by Bonnet's recursion (k+1) P_{k+1} = (2k+1) t P_k - k P_{k-1}."""
-    columns = [np.ones_like(depths_L), depths_L]
-    for k in range(1, degree):
-        columns.append(((2 * k + 1) * depths_L * columns[k] - k * columns[k - 1]) / (k + 1))
-    return np.stack(columns[: degree + 1], axis=1)
-
-
-def monomial_basis(depths_L: NDArray[np.float64], degree: int) -> NDArray[np.float64]:
-    """Return t_l^k, shape (L, K)."""
-    return np.power.outer(depths_L, np.arange(degree + 1))
+def basis_values(basis: Basis, depths_L: NDArray[np.float64], degree: int) -> NDArray[np.floating[Any]]:
+    """Return P_k(t_l), or t_l^k for monomials, of shape (L, K)."""
+    if basis == "legendre":
+        return np.polynomial.legendre.legvander(depths_L, degree)
+    return np.vander(depths_L, degree + 1, increasing=True)
 
 
 class LegendreGenerator(WeightGenerator):
@@ -73,9 +67,8 @@ class LegendreGenerator(WeightGenerator):
         self.wrap = wrap
         self._weights: Tensor | None = None
         self._gradient: Tensor | None = None
-        make_basis = legendre_basis if basis == "legendre" else monomial_basis
-        basis_LK = torch.tensor(make_basis(group_depths(num_layers), degree), dtype=torch.float32)
-        self.register_buffer("basis", basis_LK, persistent=False)
+        values_LK = basis_values(basis, group_depths(num_layers), degree)
+        self.register_buffer("basis", torch.tensor(values_LK, dtype=torch.float32), persistent=False)
         self.layer_scales = nn.Parameter(torch.ones(num_layers))
         self.coefficients = nn.Parameter(torch.zeros(degree + 1, out_features, in_features))
         if not zero:
