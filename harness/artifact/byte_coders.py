@@ -18,9 +18,7 @@ from harness.errors import ArtifactError
 # A window of 4 MiB for all: a reader holds at most the four of a float32 tensor beside its output.
 WINDOW_LOG = 22
 ZSTD_LEVEL = 22
-_LZMA_FILTERS: list[dict[str, Any]] = [
-    {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << WINDOW_LOG, "lc": 0, "pb": 0}
-]
+_LZMA_FILTER: dict[str, Any] = {"id": lzma.FILTER_LZMA2, "dict_size": 1 << WINDOW_LOG, "lc": 0, "pb": 0}
 _INPUT_PIECE = 1 << 16
 
 
@@ -110,7 +108,7 @@ class _ZlibReader(_PiecewiseReader):
 class _LzmaReader(_PiecewiseReader):
     def __init__(self, payload: bytes) -> None:
         super().__init__(payload)
-        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_LZMA_FILTERS)
+        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[_LZMA_FILTER])
 
     def _more(self, num_bytes: int) -> bytes:
         piece = self._next_piece() if self._decompressor.needs_input else b""
@@ -164,7 +162,10 @@ def _deflate(data: bytes) -> bytes:
 
 
 def _compress_lzma(data: bytes) -> bytes:
-    return lzma.compress(data, format=lzma.FORMAT_RAW, filters=_LZMA_FILTERS)
+    # A dictionary of the data's size: setting up 4 MiB for each vector of a model would take seconds.
+    dict_size = min(1 << WINDOW_LOG, max(4096, 1 << len(data).bit_length()))
+    filters = [_LZMA_FILTER | {"preset": 9 | lzma.PRESET_EXTREME, "dict_size": dict_size}]
+    return lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters)
 
 
 def compress_zstd(data: bytes, level: int = ZSTD_LEVEL) -> bytes:

@@ -33,7 +33,8 @@ _SMALLEST_RMS = 0.25
 _TRIM_SYMBOLS = 16_384
 
 
-def _put_varint(value: int) -> bytes:
+def put_varint(value: int) -> bytes:
+    """Write a whole number, seven bits a byte, lowest first."""
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)
@@ -43,26 +44,28 @@ def _put_varint(value: int) -> bytes:
 
 
 @dataclass(slots=True)
-class _Cursor:
-    """Reads the head of a payload, byte by byte, within its bounds."""
+class Cursor:
+    """Reads the head of a payload, byte by byte, within its bounds; raises ArtifactError beyond them."""
 
     data: bytes
     at: int = 0
 
     def byte(self) -> int:
+        """Read one byte."""
         if self.at >= len(self.data):
-            raise ArtifactError("range-coded payload ends inside its head")
+            raise ArtifactError("payload ends inside its head")
         self.at += 1
         return self.data[self.at - 1]
 
     def varint(self) -> int:
+        """Read a number of `put_varint`, at most 42 bits."""
         value = 0
-        for shift in range(0, 28, 7):
+        for shift in range(0, 42, 7):
             part = self.byte()
             value |= (part & 127) << shift
             if part < 128:
                 return value
-        raise ArtifactError("range-coded payload has a number that is too long in its head")
+        raise ArtifactError("payload has a number that is too long in its head")
 
 
 def _alphabet(low: int, high: int) -> int:
@@ -83,11 +86,11 @@ def _put_prior(prior: Prior) -> bytes:
     if prior.low == prior.centre == 0 and prior.size < 130 and prior.left == prior.right:
         return head + bytes([prior.size - 2])
     zigzag = prior.low * 2 if prior.low >= 0 else -prior.low * 2 - 1
-    low = bytes([128 | zigzag]) if zigzag < 127 else b"\xff" + _put_varint(zigzag)
-    return head + low + _put_varint(prior.size) + _put_varint(prior.centre - prior.low) + bytes([prior.right])
+    low = bytes([128 | zigzag]) if zigzag < 127 else b"\xff" + put_varint(zigzag)
+    return head + low + put_varint(prior.size) + put_varint(prior.centre - prior.low) + bytes([prior.right])
 
 
-def _get_prior(cursor: _Cursor) -> Prior:
+def _get_prior(cursor: Cursor) -> Prior:
     first, second = cursor.byte(), cursor.byte()
     index, scale = first >> 5, second >> 1
     low, size, centre, right = (*_ALPHABETS[index], 0, scale) if index != _EXPLICIT else _get_bounds(cursor, scale)
@@ -103,7 +106,7 @@ def _get_prior(cursor: _Cursor) -> Prior:
     )
 
 
-def _get_bounds(cursor: _Cursor, scale: int) -> tuple[int, int, int, int]:
+def _get_bounds(cursor: Cursor, scale: int) -> tuple[int, int, int, int]:
     """Read smallest symbol, size, centre and right scale of an alphabet that is not in the table."""
     form = cursor.byte()
     if form < 128:
@@ -225,7 +228,7 @@ def iterate_whole(payload: bytes, num_symbols: int, num_columns: int) -> Iterato
     Raises:
         ArtifactError: the payload is not one of that many symbols.
     """
-    cursor = _Cursor(payload)
+    cursor = Cursor(payload)
     prior = _get_prior(cursor)
     reader = _Reader(payload[cursor.at :])
     yield from reader.blocks(num_symbols, prior, num_columns)
@@ -297,7 +300,7 @@ def decode_by_rows(payload: bytes, out_RC: NDArray[np.generic]) -> None:
     Raises:
         ArtifactError: the payload is not one of that many rows.
     """
-    cursor = _Cursor(payload)
+    cursor = Cursor(payload)
     prior, num_classes = _get_prior(cursor), cursor.byte()
     if not 2 <= num_classes <= MAX_CLASSES:
         raise ArtifactError(f"range-coded payload declares {num_classes} classes of rows")
