@@ -34,6 +34,11 @@ _FIT_SYMBOLS = 131_072
 _FORMS = 4
 
 
+# Index -> index kept within the table, for moves of up to 9 beyond either end.
+_SCALE_RANGE = {index: min(max(index, 0), FLAT - 1) for index in range(-9, FLAT + 10)}
+_SCALES = [scale_of(index) for index in range(FLAT)]
+
+
 def scale_index(scale: float) -> int:
     """Index of the nearest scale of the table."""
     index = round(SCALES_PER_OCTAVE * float(np.log2(max(scale, SMALLEST_SCALE) / SMALLEST_SCALE)))
@@ -59,8 +64,8 @@ def _static_bits(counts_A: Floats, offset_A: Floats, tried: list[Prior], num_col
     bits_C = np.empty(len(tried))
     for shape in range(NUM_SHAPES):
         chosen = [at for at, prior in enumerate(tried) if prior.shape == shape]
-        left_C1 = np.array([[scale_of(tried[at].left)] for at in chosen])
-        right_C1 = np.array([[scale_of(tried[at].right)] for at in chosen])
+        left_C1 = np.array([[_SCALES[tried[at].left]] for at in chosen])
+        right_C1 = np.array([[_SCALES[tried[at].right]] for at in chosen])
         r_CA = np.abs(offset_A) / np.where(offset_A < 0, left_C1, right_C1)
         p_CA = np.exp(np.maximum(_log_density(r_CA, shape), -64.0))
         p_CA /= p_CA.sum(axis=1, keepdims=True)
@@ -73,13 +78,9 @@ def _static_bits(counts_A: Floats, offset_A: Floats, tried: list[Prior], num_col
 
 def _grid(around: list[Prior], steps: NDArray[np.int64], tied: bool) -> list[Prior]:
     """Priors with scales around given ones; both sides alike when `tied`."""
-    moves = [(a, a) for a in steps] if tied else [(a, b) for a in steps for b in steps]
-
-    def bound(index: int) -> int:
-        return min(max(index, 0), FLAT - 1)
-
+    moves = [(a, a) for a in steps.tolist()] if tied else [(a, b) for a in steps.tolist() for b in steps.tolist()]
     return [
-        prior.replace(left=bound(prior.left + int(a)), right=bound(prior.right + int(b)))
+        prior._replace(left=_SCALE_RANGE[prior.left + a], right=_SCALE_RANGE[prior.right + b])
         for prior in around
         for a, b in moves
     ]
@@ -87,7 +88,7 @@ def _grid(around: list[Prior], steps: NDArray[np.int64], tied: bool) -> list[Pri
 
 def _fit_shapes(counts_A: Floats, start: Prior, num_columns: int, tied: bool) -> list[Prior]:
     """The best prior of each shape, with and without ends: every third scale, then the neighbours."""
-    forms = [start.replace(shape=shape, ends=ends) for shape in range(NUM_SHAPES) for ends in (False, True)]
+    forms = [start._replace(shape=shape, ends=ends) for shape in range(NUM_SHAPES) for ends in (False, True)]
     coarse = np.arange(-9, 10, 3) if tied else np.arange(-6, 7, 3)
     offset_A = np.arange(start.size, dtype=np.float64) + float(start.low - start.centre)
     bits = np.zeros(0)
@@ -159,4 +160,4 @@ def fit_prior(symbols: Ints, low: int, size: int, num_columns: int, *, centre: i
     trusts = range(len(TRUSTS) if symbols.size <= _FIT_SYMBOLS else len(TRUSTS) - 1)
     bits = blocks.bits(form, trusts)
     trust = int(np.argmin(bits))
-    return bits[trust], form.replace(trust=trust)
+    return bits[trust], form._replace(trust=trust)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +54,7 @@ TRUSTS = (
 ADD_8, SHRINK_16 = 0, 4
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prior:
+class Prior(NamedTuple):
     """The parameters of a model, as a payload carries them.
 
     Attributes:
@@ -78,14 +77,10 @@ class Prior:
     trust: int
     ends: bool = False
 
-    def replace(self, **changes: int | bool) -> Prior:
-        """The same prior with some fields changed."""
-        return replace(self, **changes)  # type: ignore[arg-type]
-
     def with_scale(self, index: int) -> Prior:
         """The same prior with both scales at `index`, kept within the table."""
         index = min(max(index, 0), FLAT)
-        return replace(self, left=index, right=index)
+        return self._replace(left=index, right=index)
 
 
 def block_lengths(num_symbols: int) -> Iterator[int]:
