@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from harness.artifact.schemes import parse_scheme
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +49,12 @@ class ExportSettings(BaseModel):
     embeddings: str = "int8-row"
     scalars: str = "fp16"
     small_numel: int = Field(default=1024, ge=0)
+
+    @field_validator("matrices", "embeddings", "scalars")
+    @classmethod
+    def _check_scheme(cls, name: str) -> str:
+        parse_scheme(name)
+        return name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

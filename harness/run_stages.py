@@ -6,6 +6,7 @@ import resource
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -36,7 +37,9 @@ def train_and_export(job: Job) -> None:
     torch.manual_seed(job.request.seed)
     clock = Clock(job.budget, num_devices=ranks.size)
     with LogWriter(job.folder) if ranks.is_main else nullcontext() as log:
-        if log is not None and log.offset == 0:
+        checkpoint_path = job.folder / CHECKPOINT_FILE
+        if log is not None and not checkpoint_path.exists():
+            log.truncate(0)  # a run that was killed before its first checkpoint starts again
             log.write("start", seed=job.request.seed, method=job.info.name, preset=job.request.preset)
         trainer = Trainer(
             method=job.method,
@@ -46,7 +49,7 @@ def train_and_export(job: Job) -> None:
             seed=job.request.seed,
             ranks=ranks,
             log=log,
-            checkpoint_path=job.folder / CHECKPOINT_FILE,
+            checkpoint_path=checkpoint_path,
             probe_export=lambda network: _time_noise_export(job, clock, network),
             validate=lambda network, step: _validate(job, log, network, step),
             on_step=job.reporter.stepped,
@@ -171,7 +174,7 @@ def _artifact_fields(job: Job, summary: ArtifactSummary) -> dict[str, Any]:
         "artifact_bytes": summary.artifact_bytes,
         "sha256": summary.sha256,
         "parts": dict(summary.parts),
-        "coders": dict(summary.coders),
+        "coders": dict(sorted(Counter(summary.coders.values()).items())),
         "plugin_bytes": plugin_bytes(job.info.folder),
         "decoder_closure_bytes": decoder_closure_bytes(job.info.package),
         "max_artifact_bytes": cap,

@@ -31,7 +31,7 @@ from harness.run_record import RunRecord, make_folder, new_record_fields, run_na
 from harness.run_stages import score, train_and_export
 from harness.settings import SECTIONS, RunSettings, resolve_settings, validate_settings
 from harness.training.budget import Budget, parse_budget
-from harness.training.ranks import Ranks, join_ranks
+from harness.training.ranks import Ranks, join_ranks, resolve_precision
 
 
 def start_run(
@@ -141,6 +141,8 @@ def _prepare(  # noqa: PLR0913  what a new, a resumed and a repeated run differ 
     replayed_schedule: tuple[tuple[float, float], ...] | None = None,
 ) -> Job:
     budget = parse_budget(request.budget)
+    precision = resolve_precision(settings.train.precision, ranks.device)
+    settings = replace(settings, train=settings.train.model_copy(update={"precision": precision}))
     eval_mode = request.resolve_eval_mode(settings.train.context)
     request.resolve_cap()
     started = time.monotonic()

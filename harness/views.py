@@ -10,6 +10,7 @@ from harness.errors import RecordError, UsageError
 from harness.tables import Table, fmt
 
 if TYPE_CHECKING:
+    from harness.artifact.inspection import Inspection
     from harness.records.schema import MetricsPart, Record
 
 SPLITS = ("test", "tune", "tune_before_export")
@@ -168,16 +169,7 @@ def _full_tables(folder: str, record: Record) -> Iterator[Table]:
     if rows:
         yield Table(title="scores", columns=columns, rows=rows, right=frozenset({1, 2, 3, 4, 6, 7}))
     if record.artifact is not None:
-        parts = record.artifact.parts
-        yield Table(
-            title="stored bytes by part",
-            columns=("part", "bytes", "share"),
-            rows=[
-                (name, fmt(size), f"{size / max(1, record.artifact.artifact_bytes):.1%}")
-                for name, size in parts.items()
-            ],
-            right=frozenset({1, 2}),
-        )
+        yield _parts_table(record.artifact.parts, record.artifact.artifact_bytes)
 
 
 def _summary_rows(record: Record) -> list[tuple[str, str]]:
@@ -312,5 +304,29 @@ def inspection_tables(path: Path) -> list[Table]:
     return list(_inspection_tables(path, inspect_file(path)))
 
 
-def _inspection_tables(path: Path, inspection: Any) -> Iterator[Table]:
-    raise NotImplementedError
+def _inspection_tables(path: Path, inspection: Inspection) -> Iterator[Table]:
+    effective = inspection.num_params_effective
+    rows = [
+        ("format", inspection.format),
+        ("file", f"{inspection.file_bytes:,} bytes"),
+        ("stored parameters", f"{inspection.num_params_stored:,} (scales included, tied tensors once)"),
+        ("effective parameters", f"{effective:,}" if effective is not None else "only the method knows"),
+        *(("tied", f"{first}: {', '.join(names)}") for first, names in inspection.ties.items()),
+        *(("note", note) for note in inspection.notes),
+    ]
+    yield Table(title=f"file {path}", columns=("what", "value"), rows=rows)
+    if inspection.bytes_by_part:
+        yield _parts_table(inspection.bytes_by_part, inspection.file_bytes)
+    if inspection.rows:
+        tensors = [
+            (row.name, " x ".join(map(str, row.shape)) or "scalar", row.dtype, fmt(row.stored_bytes), row.tied_to)
+            for row in inspection.rows
+        ]
+        columns = ("tensor", "shape", "stored as", "bytes", "tied to")
+        yield Table(title="tensors", columns=columns, rows=tensors, right=frozenset({3}))
+
+
+def _parts_table(parts: Mapping[str, int], total_bytes: int) -> Table:
+    rows = [(name, fmt(size), f"{size / max(1, total_bytes):.1%}") for name, size in parts.items()]
+    columns = ("part", "bytes", "share")
+    return Table(title="stored bytes by part", columns=columns, rows=rows, right=frozenset({1, 2}))

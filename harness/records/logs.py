@@ -27,15 +27,11 @@ MAX_LOG_BYTES = 512 * 2**20
 class LogWriter:
     """Appends events to the log of a record folder; each is one line, flushed at once."""
 
-    def __init__(self, folder: Path, *, truncate_to: int | None = None) -> None:
-        """Open the log.
-
-        Args:
-            folder: the record folder.
-            truncate_to: on resume, the `offset` that the checkpoint holds: what was logged later is dropped.
+    def __init__(self, folder: Path) -> None:
+        """Open the log of a record folder; what is there stays.
 
         Raises:
-            RunError: the log cannot be written, or is shorter than the checkpoint says.
+            RunError: the log cannot be written.
         """
         self._path = folder / LOG_FILE
         try:
@@ -43,18 +39,23 @@ class LogWriter:
             self._handle = self._path.open("ab", buffering=0)
         except OSError as error:
             raise self._error(error) from error
-        if truncate_to is not None:
-            self._truncate(truncate_to)
 
-    def _truncate(self, offset: int) -> None:
+    def truncate(self, offset: int) -> None:
+        """Drop what was logged after `offset`, the place of a checkpoint.
+
+        Raises:
+            RunError: the log is shorter than that, or cannot be written.
+        """
         found_bytes = self._handle.seek(0, os.SEEK_END)
         if found_bytes < offset:
-            self.close()
             raise RunError(
                 f"{self._path} has {found_bytes:,} bytes but its checkpoint was made at {offset:,}: "
                 "the log was altered, so the run cannot go on"
             )
-        self._handle.truncate(offset)
+        try:
+            self._handle.truncate(offset)
+        except OSError as error:
+            raise self._error(error) from error
         self._handle.seek(0, os.SEEK_END)
 
     @property

@@ -70,6 +70,7 @@ class _State:
     optimisers: Optimisers
     averages: Averages
     batches: Batches
+    loss: Callable[[Tensor, Tensor], Tensor]
     next_validation: int = 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -172,6 +173,7 @@ class Trainer:
                 order=recipe.order,
                 seed=self._seed,
             ),
+            loss=torch.compile(network.loss) if recipe.compile else network.loss,
         )
 
     def _steps(self, state: _State, first_step_seconds: float | None) -> None:
@@ -226,7 +228,7 @@ class Trainer:
             tokens_BT = torch.from_numpy(tokens).to(device, non_blocking=True)
             targets_BT = torch.from_numpy(targets).to(device, non_blocking=True)
             with self._autocast():
-                loss = state.network.loss(tokens_BT, targets_BT) / num_micro
+                loss = state.loss(tokens_BT, targets_BT) / num_micro
             total.add([*torch.autograd.grad(loss, leaves), loss.detach()])
         *gradients, loss_sum = sum_over_ranks(total.total(), ranks.size)
         state.network.finish_step(gradients)

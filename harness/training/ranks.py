@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 import torch.distributed as dist
@@ -63,6 +63,21 @@ def choose_device(name: str) -> str:
     if name == "cpu" or not torch.cuda.is_available():
         return "cpu"
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0'))}"
+
+
+def resolve_precision(precision: str, device: str) -> Literal["float32", "bfloat16"]:
+    """Turn `auto` into bfloat16 where the device multiplies it natively, else float32.
+
+    Args:
+        precision: of the recipe.
+        device: torch device of this process.
+    """
+    if precision != "auto":
+        return cast("Literal['float32', 'bfloat16']", precision)
+    if device != "cpu":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if has_bfloat16 else "float32"
 
 
 @contextmanager

@@ -75,8 +75,10 @@ class Recipe(BaseModel):
         "", description='position, as in lr_curve, from which the exported weights are averaged; "" is off'
     )
 
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="number format of matrix products in the network; parameters stay float32"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "float32",
+        description="number format of matrix products in the network, parameters stay float32; "
+        "auto: bfloat16 where the device has it, and the record says which it was",
     )
     compile: bool = Field(False, description="compile the network with torch.compile")
 

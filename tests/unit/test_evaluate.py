@@ -133,20 +133,10 @@ def test_sliding_scores_every_target_once_with_context(num_targets: int, context
 @pytest.mark.parametrize(
     ("total", "context", "stride", "windows", "scored"),
     # origin: coverage of the published sliding evaluation, measured on its code
-    [
-        (10_000, 2048, 64, 157, 11_984),
-        (45_568, 256, 64, 712, 45_760),
-        (45_568, 256, 256, 178, 45_568),
-        (1_000, 256, 64, 16, 1_192),
-        (200, 256, 64, 4, 336),
-    ],
+    [(45_568, 256, 64, 712, 45_760), (45_568, 256, 256, 178, 45_568)],
 )
 def test_challenge_sliding_repeats_the_tail(total: int, context: int, stride: int, windows: int, scored: int) -> None:
-    # the published loop runs over `total` positions as they are; ours first cuts to whole windows, as its loader does
-    mode = EvalMode(mode="challenge-sliding", context=context, stride=stride)
-    if total % context:
-        pytest.skip("the published loader never gives such a total")
-    laid = list(iter_windows(total, mode))
+    laid = list(iter_windows(total, EvalMode(mode="challenge-sliding", context=context, stride=stride)))
     assert len(laid) == windows
     assert sum(window.scored for window in laid) == scored
 

@@ -206,7 +206,8 @@ def test_resume_drops_what_was_logged_after_the_checkpoint(tmp_path: Path) -> No
         log.write("step", step=2, loss_nats=2.0)
     with (tmp_path / "log.jsonl").open("ab") as handle:
         handle.write(b'{"event": "st')  # the process was killed while writing
-    with LogWriter(tmp_path, truncate_to=offset) as log:
+    with LogWriter(tmp_path) as log:
+        log.truncate(offset)
         assert log.offset == offset
         log.write("step", step=2, loss_nats=2.5)
     assert [step.loss_nats for step in read_log(tmp_path).steps] == [3.0, 2.5]
@@ -214,8 +215,8 @@ def test_resume_drops_what_was_logged_after_the_checkpoint(tmp_path: Path) -> No
 
 def test_resume_refuses_a_shorter_log(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text("{}\n")
-    with pytest.raises(RunError, match="has 3 bytes but its checkpoint was made at 99"):
-        LogWriter(tmp_path, truncate_to=99)
+    with LogWriter(tmp_path) as log, pytest.raises(RunError, match="has 3 bytes but its checkpoint was made at 99"):
+        log.truncate(99)
 
 
 def test_unwritable_log_is_one_error(tmp_path: Path) -> None:
