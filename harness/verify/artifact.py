@@ -16,21 +16,22 @@ from harness.verify.static import Check
 
 
 def artifact_decodes(case: NativeCase, rule: Rule) -> Iterator[Finding]:
-    """A1: fails when the artifact cannot be opened, or a tensor cannot be decoded or is not finite."""
-    import numpy as np
+    """A1: fails when the artifact cannot be opened, or a tensor or blob cannot be decoded or is not finite.
 
+    One tensor is held at a time, whatever the whole file declares.
+    """
     case.require(ARTIFACT_FILE)
     try:
-        tensors = case.artifact.decode_tensors()
+        artifact = case.artifact
+        for entry in artifact.entries:
+            artifact.decode_tensor(entry.name)
+        for name in artifact.blob_names:
+            artifact.blob(name)
     except ArtifactError as error:
         yield rule.finding(case.name, "fail", str(error), path=ARTIFACT_FILE)
-        return
-    odd = sorted(name for name, values in tensors.items() if not np.isfinite(values).all())
-    if odd:
-        message = f"tensor {odd[0]:.80} holds numbers that are not finite"
-        yield rule.finding(case.name, "fail", message, path=ARTIFACT_FILE)
     else:
-        yield rule.finding(case.name, "pass", f"{len(tensors)} tensors decoded", path=ARTIFACT_FILE)
+        message = f"{len(artifact.entries)} tensors and {len(artifact.blob_names)} blobs decoded"
+        yield rule.finding(case.name, "pass", message, path=ARTIFACT_FILE)
 
 
 def stored_params_match(case: NativeCase, rule: Rule) -> Iterator[Finding]:

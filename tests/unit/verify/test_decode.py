@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness.artifact.container import PlannedTensor, write_artifact
 from record_factory import make_record, put, reseal, rewrite, settings, sha
 
+from harness.artifact.container import PlannedTensor, write_artifact
 from harness.records.native import ARTIFACT_FILE
 from harness.verify.artifact import DECODE_CHECKS
 from harness.verify.findings import Report
@@ -43,7 +43,7 @@ def make_decodable(folder: Path, meta: dict[str, Any] | None = None) -> Path:
     """A good record around a real artifact: 24 symbols, 4 scales and 5 half-precision numbers."""
     path = folder.parent / "made.bin"
     summary = write_artifact(path, meta=meta or header(), tensors=tensors(), blobs={"tokenizer": b"bytes"})
-    make_record(folder, artifact=path.read_bytes(), parts=dict(summary.bytes_by_part))
+    make_record(folder, artifact=path.read_bytes(), parts=dict(summary.parts))
     put("params.stored", summary.num_params_stored)(folder)
     return folder
 
