@@ -1,0 +1,1 @@
+"""What compression methods are measured against: plugins like the methods."""

@@ -52,7 +52,7 @@ class MissingExtraError(UsageError):
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """Say which known names are near `word`, then all of them: `Did you mean 'a'? Known: a, b.`"""
+    """Say which known name is near `word`, then name all: "Did you mean 'a'? Known: a, b"."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1)
     hint = f"Did you mean '{close[0]}'? " if close else ""

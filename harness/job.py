@@ -44,7 +44,7 @@ class RunRequest:
 
     def resolve_eval_mode(self, context: int) -> EvalMode:
         """Return the eval mode, by default a sliding window of the training context with half of it as stride."""
-        from harness.evaluate import EvalMode, Mode
+        from harness.evaluate import EvalMode
 
         eval_context = self.eval_context or context
         if eval_context > context:

@@ -18,7 +18,7 @@ PACKAGE_ROOT = Path(__file__).resolve().parent
 
 
 def hash_sources(folders: Iterable[Path]) -> str:
-    """Hash the Python and TOML sources below `folders`: names relative to each folder, and contents, in sorted order."""
+    """Hash the Python and TOML sources below `folders`: relative names and contents, in sorted order."""
     digest = hashlib.sha256()
     for folder in folders:
         for path in sorted(folder.rglob("*")):

@@ -72,7 +72,7 @@ def resume_run(folder: Path, *, reporter: Reporter, data_dir: Path | None = None
     config = read_config(folder)
     request = _request_from_config(folder, config)
     info = find_method(request.method)
-    settings = validate_settings(info.load(), config)  # type: ignore[arg-type]  # checked there, with the key named
+    settings = validate_settings(info.load(), _sections(config))
     existing = RunRecord(folder=folder, fields=record.to_json())
     with join_ranks(device) as ranks:
         job = _prepare(request, info, settings, ranks, reporter, data_dir, out=None, existing=existing)
@@ -88,8 +88,10 @@ def repeat_run(
     data_dir: Path | None = None,
     device: str = "auto",
 ) -> Record:
-    """Train a record's run again into `out`: the same number of steps and, for a budget in seconds, the logged
-    learning rates and momenta of each step, so that the machine's speed plays no part.
+    """Train a record's run again into `out`, step by step.
+
+    A budget in seconds is repeated as the same number of steps at the logged learning rates and momenta, so that
+    the machine's speed plays no part.
 
     Raises:
         RecordError: the record has no log of its steps.
@@ -102,7 +104,7 @@ def repeat_run(
         schedule = _logged_schedule(folder)
         request = replace(request, budget=f"{len(schedule)}steps")
     info = find_method(request.method)
-    settings = validate_settings(info.load(), config)
+    settings = validate_settings(info.load(), _sections(config))
     with join_ranks(device) as ranks:
         job = _prepare(
             replace(request, seed=seed),
@@ -187,6 +189,10 @@ def _request_from_config(folder: Path, config: Mapping[str, Any]) -> RunRequest:
         return RunRequest(**fields | {"overrides": tuple(fields.get("overrides", ()))})
     except TypeError as error:
         raise RecordError(f"--resume {folder}: config.toml does not describe a run ({error})") from error
+
+
+def _sections(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {section: config.get(section, {}) for section in SECTIONS}
 
 
 def _config_of(request: RunRequest, settings: RunSettings) -> dict[str, Any]:
@@ -274,8 +280,8 @@ def _check_cap(job: Job) -> None:
     if cap is not None and counted > cap:
         code = " with the code it needs" if job.request.rules else ""
         raise RecordError(
-            f"{job.folder}: the artifact has {counted:,} bytes{code}, above the cap of {cap:,}; store it with fewer bits "
-            "(--set export.matrices=int6-row) or train a smaller model"
+            f"{job.folder}: the artifact has {counted:,} bytes{code}, above the cap of {cap:,}; store it with fewer "
+            "bits (--set export.matrices=int6-row) or train a smaller model"
         )
 
 

@@ -1,0 +1,1 @@
+"""Compression methods, each a plugin package with method.toml and method.py."""

@@ -17,6 +17,7 @@ from harness.artifact.models import (
     SCALES_PER_OCTAVE,
     SHRINK_16,
     SMALLEST_SCALE,
+    SPIKE_PARTS,
     TRUSTS,
     Prior,
     blend,
@@ -72,7 +73,10 @@ def _static_bits(counts_A: Floats, offset_A: Floats, tried: list[Prior], num_col
         share_C = np.array([tried[at].ends / (2 * num_columns) for at in chosen])
         p_CA[:, 0] += share_C
         p_CA[:, -1] += share_C
-        bits_C[chosen] = -np.log2(p_CA + 2.0**-24) @ counts_A + counts_A.sum() * np.log2(1 + 2 * share_C)
+        spike_C = np.array([tried[at].spike / (SPIKE_PARTS - tried[at].spike) for at in chosen])
+        p_CA[:, tried[0].centre - tried[0].low] += spike_C
+        total_C = 1 + 2 * share_C + spike_C
+        bits_C[chosen] = -np.log2(p_CA + 2.0**-24) @ counts_A + counts_A.sum() * np.log2(total_C)
     return bits_C
 
 
@@ -86,17 +90,37 @@ def _grid(around: list[Prior], steps: NDArray[np.int64], tied: bool) -> list[Pri
     ]
 
 
-def _fit_shapes(counts_A: Floats, start: Prior, num_columns: int, tied: bool) -> list[Prior]:
-    """The best prior of each shape, with and without ends: every third scale, then the neighbours."""
+def _spike_of(counts_A: Floats, form: Prior) -> int:
+    """The share that the centre has beyond its density, in 128ths, at least 1."""
+    at = form.centre - form.low
+    weights_A = prior_weights(form._replace(ends=False, spike=0), 1)
+    seen, expected = counts_A[at] / counts_A.sum(), weights_A[at] / weights_A.sum()
+    share = (seen - expected) / max(1 - expected, 1e-9)
+    return int(np.clip(round(SPIKE_PARTS * float(share)), 1, SPIKE_PARTS - 1))
+
+
+def _first_forms(counts_A: Floats, offset_A: Floats, start: Prior, tied: bool) -> list[Prior]:
+    """Each shape plain and with ends, and with a spike if the centre stands out."""
     forms = [start._replace(shape=shape, ends=ends) for shape in range(NUM_SHAPES) for ends in (False, True)]
+    away_A = np.where(offset_A == 0, 0.0, counts_A)
+    left = _root_mean_square(away_A, offset_A, offset_A < 0)
+    right = _root_mean_square(away_A, offset_A, offset_A > 0)
+    spiked = start.with_scale(max(left, right)) if tied else start._replace(left=left, right=right)
+    spiked = spiked._replace(spike=_spike_of(counts_A, spiked))
+    return [*forms, *(spiked._replace(shape=shape) for shape in range(NUM_SHAPES))] if spiked.spike > 1 else forms
+
+
+def _fit_shapes(counts_A: Floats, start: Prior, num_columns: int, tied: bool) -> list[Prior]:
+    """The best prior of each form: every third scale around the moments, then the neighbours."""
     coarse = np.arange(-9, 10, 3) if tied else np.arange(-6, 7, 3)
     offset_A = np.arange(start.size, dtype=np.float64) + float(start.low - start.centre)
-    bits = np.zeros(0)
+    forms, bits = _first_forms(counts_A, offset_A, start, tied), np.zeros(0)
     for steps in (coarse, np.arange(-2, 3)):
         tried = _grid(forms, steps, tied)
         bits_FS = _static_bits(counts_A, offset_A, tried, num_columns).reshape(len(forms), -1)
         best_F = bits_FS.argmin(axis=1)
         forms = [tried[row * bits_FS.shape[1] + int(at)] for row, at in enumerate(best_F)]
+        forms = [form._replace(spike=_spike_of(counts_A, form)) if form.spike else form for form in forms]
         bits = bits_FS.min(axis=1)
     return [forms[int(at)] for at in np.argsort(bits, kind="stable")]
 
@@ -117,15 +141,15 @@ class _Blocks:
         return np.asarray(self._before_BA[-1] + self._blocks_BA[-1])
 
     def bits(self, prior: Prior, trusts: Iterable[int]) -> list[float]:
-        """Bits of the first symbols under a prior, for each trust."""
+        """Bits of the first symbols under a prior, for each trust, with those of its optional byte."""
         first_A = prior_weights(prior, self._num_columns)
         weights_BA = np.broadcast_to(first_A, self._blocks_BA.shape).copy()
-        bits = []
+        bits, extra = [], 8.0 * (prior.ends or prior.spike > 0)
         for trust in trusts:
             if len(weights_BA) > 1:
                 weights_BA[1:] = blend(first_A, self._before_BA[1:], self._seen_B1[1:], trust)
             total = np.vdot(self._blocks_BA.sum(axis=1), np.log2(weights_BA.sum(axis=1)))
-            bits.append(float(total - np.vdot(self._blocks_BA, np.log2(weights_BA))))
+            bits.append(extra + float(total - np.vdot(self._blocks_BA, np.log2(weights_BA))))
         return bits
 
 

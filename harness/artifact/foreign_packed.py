@@ -8,7 +8,7 @@ import lzma
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, Protocol
 
 from harness.errors import ArtifactError
 
@@ -35,6 +35,10 @@ def packed_format(head: bytes) -> str | None:
     return None
 
 
+class _Readable(Protocol):
+    def read(self, num_bytes: int, /) -> bytes: ...
+
+
 class _ZlibFile:
     """A zlib stream with the `read` of a file."""
 
@@ -55,10 +59,10 @@ class _ZlibFile:
 def _pieces(kind: str, stream: BinaryIO) -> Iterator[bytes]:
     import zstandard
 
-    openers: dict[str, Callable[[], IO[bytes] | _ZlibFile]] = {
+    openers: dict[str, Callable[[], _Readable]] = {
         "zlib": lambda: _ZlibFile(stream),
         "gzip": lambda: gzip.GzipFile(fileobj=stream),
-        "xz": lambda: lzma.LZMAFile(stream),
+        "xz": lambda: lzma.LZMAFile(stream),  # noqa: SIM115 - the stream is the caller's
         "bzip2": lambda: bz2.BZ2File(stream),
         "zstd": lambda: zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(stream),
     }

@@ -25,6 +25,7 @@ PRIOR_TOTAL = 1 << 24
 NUM_SHAPES = 4
 FLAT = 127
 SCALES_PER_OCTAVE = 10
+SPIKE_PARTS = 128
 SMALLEST_SCALE = 0.2
 # 2 ** (i / 10), written out since a library power may differ in its last bit.
 _OCTAVE = (
@@ -66,6 +67,7 @@ class Prior(NamedTuple):
         shape: 0 Gaussian, 1 Laplace, 2 logistic, 3 Student t with four degrees of freedom.
         trust: index into TRUSTS.
         ends: the outermost symbols occur once a row (rows scaled by their largest number).
+        spike: share of the centre beside its density, in 128ths (pruned weights).
     """
 
     low: int
@@ -76,6 +78,7 @@ class Prior(NamedTuple):
     shape: int
     trust: int
     ends: bool = False
+    spike: int = 0
 
     def with_scale(self, index: int) -> Prior:
         """The same prior with both scales at `index`, kept within the table."""
@@ -133,6 +136,8 @@ def prior_weights(prior: Prior, num_columns: int) -> Floats:
     if prior.ends:
         density[0] += float(PRIOR_TOTAL // (2 * num_columns))
         density[-1] += float(PRIOR_TOTAL // (2 * num_columns))
+    if prior.spike:
+        density[prior.centre - prior.low] += float(PRIOR_TOTAL * prior.spike // (SPIKE_PARTS - prior.spike))
     return np.floor(density) + 1.0
 
 

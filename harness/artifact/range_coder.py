@@ -1,9 +1,10 @@
 """The range coder: symbols to a payload of close to their entropy, whole or by classes of rows.
 
-Payload: two bytes (alphabet, trust, shape; scale, ends), for an alphabet outside the table its bounds, centre
-and second scale, then the words of the coder, big-endian, without the trailing bytes that a reader can fill
-with zeros. `range-rows` sorts rows into classes by magnitude (0.3 octaves each) and gives each class its own
-scale and counts; the class of each row comes first. All of it is one stream of `constriction`'s range coder.
+Payload: two bytes (alphabet, trust, shape; scale), one for ends and spike where there are any, for an alphabet
+outside the table its bounds, centre and second scale, then the words of the coder, big-endian, without the
+trailing bytes that a reader can fill with zeros. `range-rows` sorts rows into classes by magnitude (0.3 octaves
+each) and gives each class its own scale and counts; the class of each row comes first. All of it is one stream
+of `constriction`'s range coder.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ def _put_prior(prior: Prior) -> bytes:
     bounds = (prior.low, prior.size)
     plain = bounds in _ALPHABETS and prior.centre == 0 and prior.left == prior.right
     index = _ALPHABETS.index(bounds) if plain else _EXPLICIT
-    head = bytes([index << 5 | prior.trust << 2 | prior.shape, prior.left << 1 | int(prior.ends)])
+    more = prior.ends or prior.spike > 0
+    head = bytes([index << 5 | prior.trust << 2 | prior.shape, prior.left << 1 | int(more)])
+    head += bytes([prior.spike << 1 | int(prior.ends)]) if more else b""
     if plain:
         return head
     if prior.low == prior.centre == 0 and prior.size < 130 and prior.left == prior.right:
@@ -92,7 +95,7 @@ def _put_prior(prior: Prior) -> bytes:
 
 def _get_prior(cursor: Cursor) -> Prior:
     first, second = cursor.byte(), cursor.byte()
-    index, scale = first >> 5, second >> 1
+    index, scale, more = first >> 5, second >> 1, cursor.byte() if second & 1 else 0
     low, size, centre, right = (*_ALPHABETS[index], 0, scale) if index != _EXPLICIT else _get_bounds(cursor, scale)
     return Prior(
         low=low,
@@ -102,7 +105,8 @@ def _get_prior(cursor: Cursor) -> Prior:
         right=right,
         shape=first & 3,
         trust=first >> 2 & 7,
-        ends=bool(second & 1),
+        ends=bool(more & 1),
+        spike=more >> 1,
     )
 
 

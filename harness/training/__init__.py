@@ -1,0 +1,1 @@
+"""Budgets, schedules, optimisers, checkpoints and the loop that trains."""

@@ -105,7 +105,7 @@ def _summary_line(report: Report, hidden: Sequence[str]) -> str:
     broken = f", {counts['internal_errors']} internal errors" if counts["internal_errors"] else ""
     strict = "; strict: what is unverifiable fails" if report.is_strict else ""
     return (
-        f"{counts['records']} records: {records}. Findings: {counts['fail']} fail ({severity}), "
+        f"{counts['records']} record{'' if counts['records'] == 1 else 's'}: {records}. Findings: {counts['fail']} fail ({severity}), "
         f"{counts['unverifiable']} unverifiable, {counts['note']} note, {counts['pass']} pass{unlisted}"
         f"{broken}{strict}."
     )

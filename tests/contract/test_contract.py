@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from harness.artifact.container import Artifact, write_artifact
 
+from harness.artifact.container import Artifact, write_artifact
 from harness.evaluate import load_artifact
 from harness.job import RunRequest
 from harness.method import ExportSettings, Method, Task
@@ -19,7 +19,7 @@ from harness.records.native import read_record
 from harness.registry import find_method, list_methods
 from harness.runner import start_run
 from harness.settings import resolve_settings
-from harness.verify import verify_paths
+from harness.verify.run import verify_paths
 
 METHODS = sorted(list_methods())
 VOCAB = 257
@@ -138,10 +138,10 @@ def test_same_seed_twice_gives_the_same_file(trained: tuple[str, Path], tmp_path
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_budget_in_seconds_is_kept(name: str, tmp_path: Path) -> None:
-    record = read_record(run(name, tmp_path / "timed", budget="6s"))
+    record = read_record(run(name, tmp_path / "timed", budget="12s"))
     assert record.budget.stopped_by == "seconds"
     assert record.progress is not None
     step_seconds = record.progress.median_step_seconds
     assert step_seconds is not None
     # one step or 1%; a shared machine may stall in the very last step, hence three steps here
-    assert record.budget.spent.seconds <= 6.06 + 3 * step_seconds
+    assert record.budget.spent.seconds <= 12.12 + 3 * step_seconds
