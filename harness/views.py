@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harness.artifact.inspection import Inspection
     from harness.records.schema import MetricsPart, Record
 
-SPLITS = ("test", "tune", "tune_before_export")
+SPLITS = {"test": "test", "tune": "tune", "tune_before_export": "tune, before export"}
 
 
 def methods_table() -> Table:
@@ -102,18 +102,12 @@ def _mode(metrics: MetricsPart) -> str:
 def _side_by_side(records: Sequence[tuple[str, Record]]) -> Table:
     rows = []
     for folder, record in records:
-        test, artifact, params, progress = (
-            record.metrics.test,
-            record.artifact,
-            record.params,
-            record.progress,
-        )
+        test, artifact, params, progress = record.metrics.test, record.artifact, record.params, record.progress
         rows.append(
             (
                 folder,
-                f"{record.method.name}/{record.preset}",
-                str(record.seed),
-                record.status if record.status != "complete" else record.budget.text,
+                f"{record.method.name}/{record.preset}, seed {record.seed}",
+                record.budget.text if record.status == "complete" else record.status,
                 fmt(test.val_bpb if test else None),
                 _mode(test) if test else "-",
                 fmt(artifact.artifact_bytes if artifact else None),
@@ -126,48 +120,39 @@ def _side_by_side(records: Sequence[tuple[str, Record]]) -> Table:
     columns = (
         "record",
         "method",
-        "seed",
         "budget",
-        "test [bits/byte]",
-        "eval mode (context/stride)",
-        "file [bytes]",
-        "stored params",
-        "effective params",
+        "bits/byte",
+        "window/stride",
+        "file bytes",
+        "stored",
+        "effective",
         "steps",
-        "spent [s]",
+        "seconds",
     )
-    return Table(title="records", columns=columns, rows=rows, right=frozenset({2, 4, 6, 7, 8, 9, 10}))
+    title = "records: bits per byte of the test split from the stored file; parameters stored and effective"
+    return Table(title=title, columns=columns, rows=rows, right=frozenset({3, 5, 6, 7, 8, 9}))
 
 
 def _full_tables(folder: str, record: Record) -> Iterator[Table]:
     yield Table(title=f"record {folder}", columns=("what", "value"), rows=_summary_rows(record))
-    scores = [(split, getattr(record.metrics, split)) for split in SPLITS]
+    scores = [(name, getattr(record.metrics, split)) for split, name in SPLITS.items()]
     rows = [
         (
-            split,
+            name + (" PARTIAL" if metrics.partial else ""),
             fmt(metrics.val_bpb, 5),
             fmt(metrics.loss_nats, 5),
             fmt(metrics.perplexity, 3),
             f"{metrics.token_accuracy:.2%}",
-            _mode(metrics),
             fmt(metrics.num_tokens),
             fmt(metrics.num_bytes),
         )
-        for split, metrics in scores
+        for name, metrics in scores
         if metrics is not None
     ]
-    columns = (
-        "split",
-        "bits/byte",
-        "loss [nats/token]",
-        "perplexity",
-        "token accuracy",
-        "eval mode",
-        "tokens",
-        "bytes",
-    )
-    if rows:
-        yield Table(title="scores", columns=columns, rows=rows, right=frozenset({1, 2, 3, 4, 6, 7}))
+    columns = ("split", "bits/byte", "nats/token", "perplexity", "accuracy", "tokens", "bytes")
+    if record.metrics.test is not None:
+        title = f"scores, {_mode(record.metrics.test)}"
+        yield Table(title=title, columns=columns, rows=rows, right=frozenset(range(1, 7)))
     if record.artifact is not None:
         yield _parts_table(record.artifact.parts, record.artifact.artifact_bytes)
 

@@ -141,10 +141,10 @@ class _Blocks:
         return np.asarray(self._before_BA[-1] + self._blocks_BA[-1])
 
     def bits(self, prior: Prior, trusts: Iterable[int]) -> list[float]:
-        """Bits of the first symbols under a prior, for each trust, with those of its optional byte."""
+        """Bits of the first symbols under a prior, for each trust, with those of its optional bytes."""
         first_A = prior_weights(prior, self._num_columns)
         weights_BA = np.broadcast_to(first_A, self._blocks_BA.shape).copy()
-        bits, extra = [], 8.0 * (prior.ends or prior.spike > 0)
+        bits, extra = [], 16.0 * (prior.spike > 0)
         for trust in trusts:
             if len(weights_BA) > 1:
                 weights_BA[1:] = blend(first_A, self._before_BA[1:], self._seen_B1[1:], trust)

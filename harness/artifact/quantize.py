@@ -31,6 +31,7 @@ Array = NDArray[np.generic]
 
 # float32 holds every whole number up to 2**24; symbols beyond it would not survive the way back.
 MAX_SYMBOL = 2**24
+LARGEST_STEP_COUNT = 2**20
 _CHUNK_NUMBERS = 1 << 18
 _COARSE_CLIPS = np.linspace(0.2, 1.0, 9)
 _FINE_CLIPS = np.linspace(-0.08, 0.08, 9)
@@ -222,13 +223,15 @@ def _find_step(rows_RC: Floats, scheme: Scheme, name: str) -> NDArray[np.float32
     assert by_row.scale is not None
     target = squared_error(rows_RC, by_row)
     scales_R = by_row.scale.astype(np.float64)
-    step = float(np.sqrt(np.mean(scales_R * scales_R)))
-    if target == 0.0:
-        return np.array([scales_R[scales_R > 0].min(initial=step)], np.float32)
+    # Rows of a number or two are rounded almost exactly, at which no common step can be wide enough to use.
+    smallest = float(np.abs(rows_RC).max()) / LARGEST_STEP_COUNT
+    step = max(float(np.sqrt(np.mean(scales_R * scales_R))), smallest)
+    if not np.float32(step):
+        return np.zeros(1, np.float32)
     for _ in range(8):
         error = _step_error(rows_RC, np.float32(step))
-        if error <= 0 or abs(error / target - 1) < 1e-3:
+        if error <= 0 or abs(error / max(target, 1e-300) - 1) < 1e-3:
             break
         # Squared error grows as the square of the step, while steps are small beside the weights.
-        step *= float(np.clip(np.sqrt(target / error), 0.5, 2.0))
+        step = max(step * float(np.clip(np.sqrt(target / error), 0.5, 2.0)), smallest)
     return np.array([step], np.float32)

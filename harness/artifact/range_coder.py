@@ -1,10 +1,9 @@
 """The range coder: symbols to a payload of close to their entropy, whole or by classes of rows.
 
-Payload: two bytes (alphabet, trust, shape; scale), one for ends and spike where there are any, for an alphabet
-outside the table its bounds, centre and second scale, then the words of the coder, big-endian, without the
-trailing bytes that a reader can fill with zeros. `range-rows` sorts rows into classes by magnitude (0.3 octaves
-each) and gives each class its own scale and counts; the class of each row comes first. All of it is one stream
-of `constriction`'s range coder.
+Payload: two bytes (alphabet, trust, shape; scale, ends), two more for a spike, for an alphabet outside the table its
+bounds, centre and second scale; then the words of the coder, big-endian, without the trailing bytes that a reader
+can fill with zeros. `range-rows` sorts rows into classes by magnitude (0.3 octaves each) and gives each class its
+own scale and counts; the class of each row comes first. All of it is one stream of `constriction`'s range coder.
 """
 
 from __future__ import annotations
@@ -16,15 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.artifact.fitting import fit_prior
-from harness.artifact.models import ADD_8, FLAT, SCALES_PER_OCTAVE, BlockModel, Prior, block_lengths
+from harness.artifact.models import ADD_8, FLAT, SCALES_PER_OCTAVE, SPIKE_PARTS, BlockModel, Prior, block_lengths
 from harness.errors import ArtifactError
 
 Ints = NDArray[np.int32]
 Decode = Callable[[bytes, NDArray[np.generic]], None]
 
-# Alphabets that need no bounds in the payload: those of the integer schemes, and bytes.
-_ALPHABETS = ((-1, 3), (-7, 15), (-15, 31), (-31, 63), (-63, 127), (-127, 255), (0, 256))
-_EXPLICIT = len(_ALPHABETS)
+# Alphabets that need no bounds in the payload: those of the integer schemes.
+_ALPHABETS = ((-1, 3), (-7, 15), (-15, 31), (-31, 63), (-63, 127), (-127, 255))
+_SPIKED, _EXPLICIT = 6, 7
+# Alphabets from 0 up, in one byte: 2 to 128 symbols, or all bytes.
+_ALL_BYTES = 127
 MAX_ALPHABET = 1 << 14
 MAX_CLASSES = 64
 CLASS_STEP = 3
@@ -81,21 +82,28 @@ def _put_prior(prior: Prior) -> bytes:
     bounds = (prior.low, prior.size)
     plain = bounds in _ALPHABETS and prior.centre == 0 and prior.left == prior.right
     index = _ALPHABETS.index(bounds) if plain else _EXPLICIT
-    more = prior.ends or prior.spike > 0
-    head = bytes([index << 5 | prior.trust << 2 | prior.shape, prior.left << 1 | int(more)])
-    head += bytes([prior.spike << 1 | int(prior.ends)]) if more else b""
-    if plain:
-        return head
-    if prior.low == prior.centre == 0 and prior.size < 130 and prior.left == prior.right:
-        return head + bytes([prior.size - 2])
+    form = prior.trust << 2 | prior.shape
+    scale = prior.left << 1 | int(prior.ends)
+    head = bytes([_SPIKED << 5 | form, scale, prior.spike, index] if prior.spike else [index << 5 | form, scale])
+    return head if plain else head + _put_bounds(prior)
+
+
+def _put_bounds(prior: Prior) -> bytes:
+    one_sided = prior.low == prior.centre == 0 and prior.left == prior.right
+    if one_sided and (prior.size <= 128 or prior.size == 256):
+        return bytes([prior.size - 2 if prior.size <= 128 else _ALL_BYTES])
     zigzag = prior.low * 2 if prior.low >= 0 else -prior.low * 2 - 1
     low = bytes([128 | zigzag]) if zigzag < 127 else b"\xff" + put_varint(zigzag)
-    return head + low + put_varint(prior.size) + put_varint(prior.centre - prior.low) + bytes([prior.right])
+    return low + put_varint(prior.size) + put_varint(prior.centre - prior.low) + bytes([prior.right])
 
 
 def _get_prior(cursor: Cursor) -> Prior:
     first, second = cursor.byte(), cursor.byte()
-    index, scale, more = first >> 5, second >> 1, cursor.byte() if second & 1 else 0
+    index, scale, spike = first >> 5, second >> 1, 0
+    if index == _SPIKED:
+        spike, index = cursor.byte(), cursor.byte()
+    if spike >= SPIKE_PARTS or index in (_SPIKED, *range(_EXPLICIT + 1, 256)):
+        raise ArtifactError("range-coded payload has an impossible head")
     low, size, centre, right = (*_ALPHABETS[index], 0, scale) if index != _EXPLICIT else _get_bounds(cursor, scale)
     return Prior(
         low=low,
@@ -105,8 +113,8 @@ def _get_prior(cursor: Cursor) -> Prior:
         right=right,
         shape=first & 3,
         trust=first >> 2 & 7,
-        ends=bool(more & 1),
-        spike=more >> 1,
+        ends=bool(second & 1),
+        spike=spike,
     )
 
 
@@ -114,7 +122,7 @@ def _get_bounds(cursor: Cursor, scale: int) -> tuple[int, int, int, int]:
     """Read smallest symbol, size, centre and right scale of an alphabet that is not in the table."""
     form = cursor.byte()
     if form < 128:
-        return 0, form + 2, 0, scale
+        return 0, 256 if form == _ALL_BYTES else form + 2, 0, scale
     zigzag = cursor.varint() if form == 255 else form & 127
     size, centre, right = cursor.varint(), cursor.varint(), cursor.byte()
     low = zigzag // 2 if zigzag % 2 == 0 else -(zigzag + 1) // 2
@@ -205,6 +213,8 @@ def _fit(rows_RC: Ints) -> Prior | None:
         size = max(high - low + 1, 2)
         for centre in sorted({mode, mean}):
             bits, prior = fit_prior(symbols, low, size, columns, centre=centre, tied=centre == low)
+            if prior.left == prior.right == FLAT:
+                prior = prior._replace(centre=low)
             fits.append((bits + 8 * (len(_put_prior(prior)) - 2), prior))
     return min(fits, key=lambda fit: fit[0])[1] if fits else None
 

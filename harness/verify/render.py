@@ -104,8 +104,9 @@ def _summary_line(report: Report, hidden: Sequence[str]) -> str:
     unlisted = " (not listed)" if "pass" in hidden else ""
     broken = f", {counts['internal_errors']} internal errors" if counts["internal_errors"] else ""
     strict = "; strict: what is unverifiable fails" if report.is_strict else ""
+    plural = "" if counts["records"] == 1 else "s"
     return (
-        f"{counts['records']} record{'' if counts['records'] == 1 else 's'}: {records}. Findings: {counts['fail']} fail ({severity}), "
+        f"{counts['records']} record{plural}: {records}. Findings: {counts['fail']} fail ({severity}), "
         f"{counts['unverifiable']} unverifiable, {counts['note']} note, {counts['pass']} pass{unlisted}"
         f"{broken}{strict}."
     )
