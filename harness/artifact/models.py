@@ -113,13 +113,14 @@ def exp_minus(x: Floats) -> Floats:
 
 
 def _density(r: Floats, shape: int) -> Floats:
+    """The shapes, each 1 at the centre."""
     if shape == 0:
         return exp_minus(r * r * 0.5)
     if shape == 1:
         return exp_minus(r * 1.4142135623730951)
     if shape == 2:
         e = exp_minus(r * 1.8137993642342178)
-        return e / ((1.0 + e) * (1.0 + e))
+        return 4.0 * e / ((1.0 + e) * (1.0 + e))
     q = 1.0 + r * r * 0.5
     return np.asarray(1.0 / (q * q * np.sqrt(q)))
 
