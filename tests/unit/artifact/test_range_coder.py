@@ -73,10 +73,33 @@ def test_eight_bits_at_ten_thousand_symbols() -> None:
     assert len(round_trip(symbols)) <= 1.003 * entropy_bytes(symbols)
 
 
-def test_known_payload() -> None:
-    """The exact bytes are the file format: a change here makes old artifacts unreadable."""
-    symbols = np.array([[0, 1, -1, 2, 0, 0, -3, 1]], np.int32)
-    assert round_trip(symbols).hex() == "213c9b2e70"
+PAYLOADS = {
+    "plain": (
+        "c04c2a0154244978bfa79627390970f73b026550d3472d5e9661322612edb107d6bb850a2172df2521f4aaf4d620cbffe082"
+        "5ceee22742a2a719b37137706f35516d7ecced244b3fecb4638cae1e8109784c903d76aa7b13486e"
+    ),
+    "wide": (
+        "c0cc3607ff8903e902c801615fad72e9f5414709f108974157e53813592f83051f97041e71b6c217ddbf98d9a4e61a0db50b"
+        "aec51c8560433c1a15d603b742c539594d0f363d65d94b11298503c9c9b44ef3f2d42df5e583056f980fd10c230c7ae40970"
+        "348348e95ed3596262b5ae4d86f7ef6147e57bdafc44b76ad23ff284f0ff184546a6c0e26b047686d6a20cc59cae4e"
+    ),
+    "rows": (
+        "c0442b040d110100d4cb39138b8baf7f14b4eedc8b570b46d078516f2d726e6940d856f297c4eaac8d52e885addd4d32fcef"
+        "a98e61791d7bedc9c40fe6b80543cf01e7a9b0b144513b3ac1c0b6d42ec9df07c79f413fbf4d243185bde78759ba92ce5eff"
+        "46c5dd9c7cb649d9bd6b12bca1f3161282060a731d272b9840ff3272a5b46aae"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PAYLOADS)
+def test_old_payloads_decode(kind: str) -> None:
+    """Payloads as they were first written: a change of the models or of the library must not alter their meaning."""
+    k = np.arange(240)
+    symbols = (((k * k * 7 + k * 13) % 101 // 10 - 5) * (k % 3 != 0)).reshape(20, 12)
+    symbols = {"plain": symbols, "wide": symbols * 40 + 3, "rows": symbols * np.array([1, 9] * 10)[:, None]}[kind]
+    out = np.empty(symbols.shape, np.int32)
+    (decode_by_rows if kind == "rows" else decode_whole)(bytes.fromhex(PAYLOADS[kind]), out)
+    assert np.array_equal(out, symbols)
 
 
 @pytest.mark.parametrize("value", [0, 3, -200, 2**20])
