@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 from harness.errors import RecordError, RunError
 from harness.records.safeio import JSON, open_regular, parse_json
@@ -121,11 +121,12 @@ class LogEvent:
 
 @dataclass(frozen=True, slots=True)
 class LogStep:
-    """One step line of a log."""
+    """One step line of a log; `seconds` are those spent at its end, None where they are not logged."""
 
     line: int
     step: int
     loss_nats: float
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,4 +192,11 @@ def _parse_step(entry: LogEvent) -> LogStep:
         raise RecordError(f"{LOG_FILE} line {entry.line}: step is {step!r:.40}, expected a whole number")
     if isinstance(loss_nats, bool) or not isinstance(loss_nats, int | float):
         raise RecordError(f"{LOG_FILE} line {entry.line}: loss_nats is {loss_nats!r:.40}, expected a number")
-    return LogStep(line=entry.line, step=step, loss_nats=float(loss_nats))
+    seconds = entry.fields.get("seconds")
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    return LogStep(
+        line=entry.line,
+        step=step,
+        loss_nats=float(loss_nats),
+        seconds=float(cast("float", seconds)) if is_number else None,
+    )

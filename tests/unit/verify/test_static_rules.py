@@ -310,6 +310,11 @@ NEAR_MISSES: list[tuple[str, str, Mutation]] = [
     ),
     ("S3", "within one percent", in_order(budget_in_seconds(10.95), put("budget.tolerance", 0.5))),
     (
+        "S3",
+        "one slow last step",
+        in_order(budget_in_seconds(9.0), edit_log(lambda events: events[20].update(seconds=0.45 * 19 + 2.0))),
+    ),
+    (
         "S4",
         "another reason in both",
         in_order(put("budget.stopped_by", "interrupt"), event("end", stopped_by="interrupt")),
