@@ -251,12 +251,9 @@ def _execute(job: Job) -> Path | None:
         train_and_export(job)
         if job.ranks.is_main:
             score(job)
-            _check_cap(job)
     except KeyboardInterrupt:
         _close(job, "interrupted", "stopped by the user or the scheduler")
         job.reporter.said(f"interrupted; go on with: harness run --resume {job.folder}")
-        raise
-    except RecordError:
         raise
     except HarnessError as error:
         _close(job, "failed", str(error))
@@ -269,7 +266,10 @@ def _execute(job: Job) -> Path | None:
         message = f"{error.strerror or error}: {error.filename or job.folder}; free space, then --resume {job.folder}"
         _close(job, "failed", message)
         raise RunError(message) from error
-    return job.folder if job.ranks.is_main else None
+    if not job.ranks.is_main:
+        return None
+    _check_cap(job)
+    return job.folder
 
 
 def _check_cap(job: Job) -> None:

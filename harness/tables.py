@@ -76,9 +76,7 @@ class Table:
         table = RichTable(title=Text(clean(self.title), style="bold"), title_justify="left", box=box.SIMPLE_HEAD)
         for i, column in enumerate(self.columns):
             is_number = i in self.right  # a number that wraps is a number misread
-            table.add_column(
-                Text(column), justify="right" if is_number else "left", overflow="fold", no_wrap=is_number or None
-            )
+            table.add_column(Text(column), justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
         for row in self.rows:
             table.add_row(*(Text(clean(cell)) for cell in row))
         return table

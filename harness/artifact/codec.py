@@ -208,7 +208,7 @@ def encode_smallest(array: Array) -> tuple[str, bytes]:
 
     Returns:
         The name of the coder and the payload. On planes of more than 32,768 bytes the slow coders (zstd at level
-        22, LZMA, zlib) run only if a sample or a fast pass says that there are repeats for them to find.
+        22, LZMA, zlib) run only where a sample or a fast pass says that there are repeats for them to find.
     """
     dtype = code_of(array.dtype)
     if array.size == 0:

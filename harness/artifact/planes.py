@@ -16,6 +16,7 @@ Array = NDArray[np.generic]
 
 BYTE_CODERS = ("zstd", "lzma", "zlib", "raw")
 PLANE_CODERS = ("range", *BYTE_CODERS)
+_SLOW_CODERS = ("zstd", "lzma", "zlib")
 # What zstd reaches on constant bytes: 128 KiB in a block of four bytes.
 MAX_BYTES_PER_BYTE = 32_768
 BLOCK = 65_536
@@ -96,14 +97,18 @@ def encode_plane(plane: bytes, coder: str) -> bytes | None:
     return COMPRESSORS[coder](plane)
 
 
-def _repeats_pay(plane: bytes, shortest: int) -> bool:
-    """Whether the slow coders, which find repeats, may beat `shortest` bytes: from a fast pass and a sample."""
-    if len(plane) <= _SAMPLE_BYTES or len(compress_zstd(plane, 3)) < shortest:
-        return True
+def _worth_trying(plane: bytes, shortest: int) -> tuple[str, ...]:
+    """The slow coders that may beat `shortest` bytes: all on short planes, else by a sample and by a fast pass."""
+    if len(plane) <= _SAMPLE_BYTES:
+        return _SLOW_CODERS
     middle = (len(plane) - _SAMPLE_BYTES) // 2
     sample = plane[middle : middle + _SAMPLE_BYTES]
-    sample_bytes = min(len(COMPRESSORS[name](sample)) for name in BYTE_CODERS)
-    return sample_bytes * len(plane) < shortest * _SAMPLE_BYTES
+    sample_bytes = {name: len(COMPRESSORS[name](sample)) for name in _SLOW_CODERS}
+    best = min(_SLOW_CODERS, key=lambda name: sample_bytes[name])
+    chosen = {best} if sample_bytes[best] * len(plane) < shortest * _SAMPLE_BYTES else set()
+    if len(compress_zstd(plane, 3)) < shortest:
+        chosen |= {"zstd", best}
+    return tuple(name for name in _SLOW_CODERS if name in chosen)
 
 
 def _shortest_plane(plane: bytes, shortest: int | None) -> tuple[str, bytes]:
@@ -117,10 +122,9 @@ def _shortest_plane(plane: bytes, shortest: int | None) -> tuple[str, bytes]:
 
     if shortest is None:
         add("range")
-    known = [len(coded) for coded in tried.values()]
-    if _repeats_pay(plane, min(known if shortest is None else [shortest, *known])):
-        for name in ("zstd", "lzma", "zlib"):
-            add(name)
+    known = min(len(coded) for coded in tried.values())
+    for name in _worth_trying(plane, known if shortest is None else min(shortest, known)):
+        add(name)
     name = min(tried, key=lambda name: (len(tried[name]), PLANE_CODERS.index(name)))
     return name, tried[name]
 

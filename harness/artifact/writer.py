@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from harness.artifact.byte_coders import COMPRESSORS
 from harness.artifact.codec import code_of, encode_smallest
@@ -136,8 +137,11 @@ def write_artifact(
     if len({tensor.name for tensor in tensors}) != len(tensors):
         raise UsageError("two planned tensors share a name; give tied tensors once")
     coded_blobs = {name: _encode_blob(blobs[name]) for name in sorted(blobs)}
-    entries, aliases, payloads = _encode_tensors(tensors)
-    header = _make_header(meta, entries, aliases, {name: blob for name, (blob, _) in coded_blobs.items()})
+    try:
+        entries, aliases, payloads = _encode_tensors(tensors)
+        header = _make_header(meta, entries, aliases, {name: blob for name, (blob, _) in coded_blobs.items()})
+    except ValidationError as error:
+        raise UsageError(_one_line(error)) from error
     preamble, stored_header = pack_header(header)
     parts = [preamble, stored_header, *(payload for _, payload in coded_blobs.values()), *payloads]
     digest = hashlib.sha256()
@@ -160,9 +164,15 @@ def write_artifact(
 def _make_header(
     meta: Mapping[str, Any], entries: Iterable[TensorEntry], aliases: dict[str, str], blobs: dict[str, BlobEntry]
 ) -> Header:
+    header = Header(meta=dict(meta), tensors=tuple(entries), aliases=aliases, blobs=blobs)
     try:
-        header = Header(meta=dict(meta), tensors=tuple(entries), aliases=aliases, blobs=blobs)
         check_header(header, Limits())
-    except (ArtifactError, ValueError) as error:
+    except ArtifactError as error:
         raise UsageError(f"this artifact could not be read again: {error}") from error
     return header
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"artifact: {place} {first['input']!r:.80}: {first['msg']}"
