@@ -152,7 +152,7 @@ def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
 
 
 @app.command()
-def verify(
+def verify(  # noqa: PLR0913  as above
     records: Annotated[list[Path], typer.Argument(help="Record folders, or folders that hold some at any depth.")],
     level: Annotated[
         str, typer.Option(help="static (files), decode (artifact), evaluate (scores again), retrain (trains again).")

@@ -93,7 +93,7 @@ class _State:
 class Trainer:
     """Trains networks under one clock; a method's `train` gets it as its `TrainingRun`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  keyword-only: everything a method must not choose for itself
         self,
         *,
         method: Method,
