@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from harness.artifact.container import PlannedTensor
-from harness.errors import ArtifactError
-from harness.method import ExportSettings, Method, ParamCounts, ParamGroup, Role, Settings
+from harness.method import ExportSettings, Method, ParamCounts, ParamGroup, Role, Settings, load_tensors
 from harness.nn import counting
 from harness.nn.config import BackboneConfig
 from harness.nn.network import Network
@@ -98,15 +96,7 @@ class BackboneMethod(Method):
             ArtifactError: a name is missing or too many, or a shape differs.
         """
         network = self.build()
-        stored = dict(self.stored_tensors(network))
-        if odd := sorted(stored.keys() ^ tensors.keys()):
-            raise ArtifactError(f"artifact and network disagree on the tensors {', '.join(odd[:5])}: other settings?")
-        for name, tensor in stored.items():
-            if tensor.shape != tensors[name].shape:
-                got, expected = tensors[name].shape, tuple(tensor.shape)
-                raise ArtifactError(f"artifact tensor {name} has shape {got}, the network expects {expected}")
-            tensor.copy_(torch.from_numpy(tensors[name]))
-        return network.eval()
+        return load_tensors(network, tensors, dict(self.stored_tensors(network)))
 
     @property
     def _sizes(self) -> dict[str, int]:

@@ -146,8 +146,15 @@ class Method(ABC):
         """Rebuild the network from the decoded tensors (float32, by the names of `export`), ready to run."""
 
 
-def load_tensors(network: Network, tensors: Mapping[str, np.ndarray]) -> Network:
-    """Copy decoded tensors into the parameters of the same names; the usual body of `Method.evaluate`.
+def load_tensors(
+    network: Network, tensors: Mapping[str, np.ndarray], places: Mapping[str, Tensor] | None = None
+) -> Network:
+    """Copy decoded tensors into a network; the usual body of `Method.evaluate`.
+
+    Args:
+        network: freshly built.
+        tensors: decoded, by the names of `export`.
+        places: where each goes; by default the parameters of the same names.
 
     Raises:
         ArtifactError: a name is missing or too many, or a shape differs.
@@ -156,13 +163,13 @@ def load_tensors(network: Network, tensors: Mapping[str, np.ndarray]) -> Network
 
     from harness.errors import ArtifactError
 
-    parameters: dict[str, Tensor] = dict(network.named_parameters())
-    if odd := sorted(set(parameters) ^ set(tensors)):
+    places = dict(network.named_parameters()) if places is None else places
+    if odd := sorted(places.keys() ^ tensors.keys()):
         raise ArtifactError(f"artifact and network disagree on the tensors {', '.join(odd[:5])}: other settings?")
     with torch.no_grad():
-        for name, parameter in parameters.items():
-            if tuple(parameter.shape) != tuple(tensors[name].shape):
-                got, expected = tuple(tensors[name].shape), tuple(parameter.shape)
+        for name, place in places.items():
+            got, expected = tuple(tensors[name].shape), tuple(place.shape)
+            if got != expected:
                 raise ArtifactError(f"artifact tensor {name} has shape {got}, the network expects {expected}")
-            parameter.copy_(torch.from_numpy(tensors[name]))
+            place.copy_(torch.from_numpy(tensors[name]))
     return network.eval()

@@ -6,7 +6,6 @@ every parameter (format, window, dictionary), so that a payload cannot ask for m
 
 from __future__ import annotations
 
-import io
 import lzma
 import zlib
 from collections.abc import Callable, Mapping
@@ -15,6 +14,8 @@ from typing import Any, Protocol
 
 from harness.errors import ArtifactError
 
+# Slices of a payload are views: a copy of each would be another payload in memory.
+Buffer = bytes | memoryview
 # A window of 4 MiB for all: a reader holds at most the four of a float32 tensor beside its output.
 WINDOW_LOG = 22
 ZSTD_LEVEL = 22
@@ -39,21 +40,23 @@ class ByteReader(Protocol):
 
 
 class _RawReader:
-    def __init__(self, payload: bytes) -> None:
-        self._stream = io.BytesIO(payload)
-        self._num_bytes = len(payload)
+    def __init__(self, payload: Buffer) -> None:
+        self._payload = memoryview(payload)
+        self._at = 0
 
     def read(self, num_bytes: int) -> bytes:
-        return self._stream.read(num_bytes)
+        part = bytes(self._payload[self._at : self._at + num_bytes])
+        self._at += len(part)
+        return part
 
     def is_used_up(self) -> bool:
-        return self._stream.tell() == self._num_bytes
+        return self._at == len(self._payload)
 
 
 class _PiecewiseReader:
     """Feeds a payload to a decompressor piece by piece, so that neither input nor output is held twice."""
 
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, payload: Buffer) -> None:
         self._payload = memoryview(payload)
         self._at = 0
 
@@ -91,7 +94,7 @@ class _PiecewiseReader:
 
 
 class _ZlibReader(_PiecewiseReader):
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, payload: Buffer) -> None:
         super().__init__(payload)
         self._inflate = zlib.decompressobj(wbits=-15)
 
@@ -106,7 +109,7 @@ class _ZlibReader(_PiecewiseReader):
 
 
 class _LzmaReader(_PiecewiseReader):
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, payload: Buffer) -> None:
         super().__init__(payload)
         self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[_LZMA_FILTER])
 
@@ -121,7 +124,7 @@ class _LzmaReader(_PiecewiseReader):
         return self._decompressor.unused_data
 
 
-def _is_one_zstd_frame(payload: bytes) -> bool:
+def _is_one_zstd_frame(payload: Buffer) -> bool:
     """Walk the block headers: the library itself stops at the end of a frame and ignores what follows."""
     at, last = 2, False
     while not last and at + 3 <= len(payload):
@@ -132,7 +135,7 @@ def _is_one_zstd_frame(payload: bytes) -> bool:
 
 
 class _ZstdReader:
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, payload: Buffer) -> None:
         import zstandard
 
         if not _is_one_zstd_frame(payload):
@@ -140,7 +143,7 @@ class _ZstdReader:
         magicless, window = zstandard.FORMAT_ZSTD1_MAGICLESS, 1 << WINDOW_LOG
         decompressor = zstandard.ZstdDecompressor(format=magicless, max_window_size=window)
         self._error = zstandard.ZstdError
-        self._stream = decompressor.stream_reader(io.BytesIO(payload), read_size=_INPUT_PIECE)
+        self._stream = decompressor.stream_reader(payload, read_size=_INPUT_PIECE)
 
     def read(self, num_bytes: int) -> bytes:
         try:
@@ -186,12 +189,12 @@ def compress_zstd(data: bytes, level: int = ZSTD_LEVEL) -> bytes:
 COMPRESSORS: Mapping[str, Callable[[bytes], bytes]] = MappingProxyType(
     {"raw": bytes, "zlib": _deflate, "zstd": compress_zstd, "lzma": _compress_lzma}
 )
-READERS: Mapping[str, Callable[[bytes], ByteReader]] = MappingProxyType(
+READERS: Mapping[str, Callable[[Buffer], ByteReader]] = MappingProxyType(
     {"raw": _RawReader, "zlib": _ZlibReader, "zstd": _ZstdReader, "lzma": _LzmaReader}
 )
 
 
-def decompress(coder: str, payload: bytes, num_bytes: int) -> bytes:
+def decompress(coder: str, payload: Buffer, num_bytes: int) -> bytes:
     """Decode a payload of exactly `num_bytes` bytes, never making more than one byte beyond.
 
     Raises:

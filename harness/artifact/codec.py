@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.artifact.byte_coders import Buffer
 from harness.artifact.planes import (
     BLOCK,
     BYTE_CODERS,
@@ -102,7 +103,7 @@ def _pack(rows_RC: NDArray[np.int32]) -> bytes | None:
     return b"".join(parts)
 
 
-def _iterate_packed(payload: bytes, count: int) -> Iterator[NDArray[np.int32]]:
+def _iterate_packed(payload: Buffer, count: int) -> Iterator[NDArray[np.int32]]:
     cursor = Cursor(payload)
     bits, zigzag = cursor.byte(), cursor.varint()
     low = zigzag // 2 if zigzag % 2 == 0 else -(zigzag + 1) // 2
@@ -121,13 +122,13 @@ def _raw(array: Array) -> bytes:
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
 
 
-def _decode_raw(payload: bytes, dtype: DTypeCode, out: Array) -> None:
+def _decode_raw(payload: Buffer, dtype: DTypeCode, out: Array) -> None:
     if len(payload) != out.size * DTYPES[dtype].itemsize:
         raise ArtifactError(f"raw payload of {len(payload)} bytes does not hold {out.size} numbers of {dtype}")
     out[:] = np.frombuffer(payload, DTYPES[dtype])
 
 
-def decode_into(coder: str, payload: bytes, dtype: DTypeCode, out: Array) -> None:
+def decode_into(coder: str, payload: Buffer, dtype: DTypeCode, out: Array) -> None:
     """Decode a payload into a contiguous array; whole numbers may be decoded into floats.
 
     Args:
@@ -158,7 +159,7 @@ def decode_into(coder: str, payload: bytes, dtype: DTypeCode, out: Array) -> Non
         decode_planes(coder, payload, DTYPES[dtype], flat)
 
 
-def decode(coder: str, payload: bytes, dtype: DTypeCode, shape: tuple[int, ...]) -> Array:
+def decode(coder: str, payload: Buffer, dtype: DTypeCode, shape: tuple[int, ...]) -> Array:
     """Decode a payload to a new array of the type that was encoded.
 
     Raises:

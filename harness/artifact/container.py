@@ -210,8 +210,8 @@ class Artifact:
             raise ArtifactError(f"{self.path}: no tensor '{name}' among {len(self._entries)}")
         return entry
 
-    def _payloads(self, entry: TensorEntry) -> tuple[bytes, bytes]:
-        data = self._read(("tensor", entry.name), entry.stored_bytes, entry.crc32)
+    def _payloads(self, entry: TensorEntry) -> tuple[memoryview, memoryview]:
+        data = memoryview(self._read(("tensor", entry.name), entry.stored_bytes, entry.crc32))
         return data[: entry.payload_bytes], data[entry.payload_bytes :]
 
     def _read(self, key: tuple[str, str], num_bytes: int, crc32: int) -> bytes:

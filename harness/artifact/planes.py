@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.artifact.byte_coders import COMPRESSORS, READERS, ByteReader, compress_zstd
+from harness.artifact.byte_coders import COMPRESSORS, READERS, Buffer, ByteReader, compress_zstd
 from harness.artifact.range_coder import Cursor, encode_whole, iterate_whole, put_varint
 from harness.errors import ArtifactError
 
@@ -26,7 +26,7 @@ _SAMPLE_BYTES = 32_768
 class _RangeReader:
     """A byte plane that was range coded, read like the other byte coders."""
 
-    def __init__(self, payload: bytes, num_bytes: int) -> None:
+    def __init__(self, payload: Buffer, num_bytes: int) -> None:
         self._blocks = iterate_whole(payload, num_bytes, num_bytes)
         self._ready = b""
 
@@ -43,7 +43,7 @@ class _RangeReader:
         return not self.read(1)
 
 
-def _plane_readers(coder: str, payload: bytes, count: int) -> list[ByteReader]:
+def _plane_readers(coder: str, payload: Buffer, count: int) -> list[ByteReader]:
     names, cursor = coder.split("+"), Cursor(payload)
     lengths = [cursor.varint() for _ in names[:-1]]
     lengths.append(len(payload) - cursor.at - sum(lengths))
@@ -52,13 +52,13 @@ def _plane_readers(coder: str, payload: bytes, count: int) -> list[ByteReader]:
     readers: list[ByteReader] = []
     at = cursor.at
     for name, length in zip(names, lengths, strict=True):
-        part = payload[at : at + length] if len(names) > 1 else payload
+        part = memoryview(payload)[at : at + length]
         readers.append(_RangeReader(part, count) if name == "range" else READERS[name](part))
         at += length
     return readers
 
 
-def decode_planes(coder: str, payload: bytes, dtype: np.dtype[np.generic], out: Array) -> None:
+def decode_planes(coder: str, payload: Buffer, dtype: np.dtype[np.generic], out: Array) -> None:
     """Decode a payload of planes into a flat array, block by block.
 
     Raises:

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.artifact.byte_coders import Buffer
 from harness.artifact.fitting import fit_prior
 from harness.artifact.models import ADD_8, FLAT, SCALES_PER_OCTAVE, SPIKE_PARTS, BlockModel, Prior, block_lengths
 from harness.errors import ArtifactError
 
 Ints = NDArray[np.int32]
-Decode = Callable[[bytes, NDArray[np.generic]], None]
+Decode = Callable[[Buffer, NDArray[np.generic]], None]
 
 # Alphabets that need no bounds in the payload: those of the integer schemes.
 _ALPHABETS = ((-1, 3), (-7, 15), (-15, 31), (-31, 63), (-63, 127), (-127, 255))
@@ -49,7 +50,7 @@ def put_varint(value: int) -> bytes:
 class Cursor:
     """Reads the head of a payload, byte by byte, within its bounds; raises ArtifactError beyond them."""
 
-    data: bytes
+    data: Buffer
     at: int = 0
 
     def byte(self) -> int:
@@ -152,12 +153,16 @@ class _Writer:
 
 
 class _Reader:
-    def __init__(self, words: bytes) -> None:
+    def __init__(self, data: Buffer) -> None:
         import constriction
 
         self._categorical = constriction.stream.model.Categorical
-        padded = np.frombuffer(words + b"\0" * (-len(words) % 4), ">u4").astype(np.uint32)
-        self._coder = constriction.stream.queue.RangeDecoder(padded)
+        whole_bytes = len(data) // 4 * 4
+        words = np.empty(-(-len(data) // 4), np.uint32)
+        words[: whole_bytes // 4] = np.frombuffer(memoryview(data)[:whole_bytes], ">u4")
+        if whole_bytes < len(data):
+            words[-1] = int.from_bytes(bytes(data[whole_bytes:]).ljust(4, b"\0"), "big")
+        self._coder = constriction.stream.queue.RangeDecoder(words)
 
     def blocks(self, num_symbols: int, prior: Prior, num_columns: int) -> Iterator[Ints]:
         model = BlockModel(prior, num_columns)
@@ -236,7 +241,7 @@ def encode_whole(rows_RC: Ints) -> bytes | None:
     return _trim(decode_whole, _put_prior(prior), writer.words(), rows_RC)
 
 
-def iterate_whole(payload: bytes, num_symbols: int, num_columns: int) -> Iterator[Ints]:
+def iterate_whole(payload: Buffer, num_symbols: int, num_columns: int) -> Iterator[Ints]:
     """Decode a payload of `encode_whole` block by block.
 
     Raises:
@@ -244,13 +249,13 @@ def iterate_whole(payload: bytes, num_symbols: int, num_columns: int) -> Iterato
     """
     cursor = Cursor(payload)
     prior = _get_prior(cursor)
-    reader = _Reader(payload[cursor.at :])
+    reader = _Reader(memoryview(payload)[cursor.at :])
     yield from reader.blocks(num_symbols, prior, num_columns)
     if num_symbols > _TRIM_SYMBOLS:
         reader.check_end()
 
 
-def decode_whole(payload: bytes, out_RC: NDArray[np.generic]) -> None:
+def decode_whole(payload: Buffer, out_RC: NDArray[np.generic]) -> None:
     """Decode a payload of `encode_whole` into a contiguous array of any number type.
 
     Raises:
@@ -308,7 +313,7 @@ def encode_by_rows(rows_RC: Ints) -> bytes | None:
     return _trim(decode_by_rows, head, writer.words(), rows_RC)
 
 
-def decode_by_rows(payload: bytes, out_RC: NDArray[np.generic]) -> None:
+def decode_by_rows(payload: Buffer, out_RC: NDArray[np.generic]) -> None:
     """Decode a payload of `encode_by_rows` into a contiguous array of any number type.
 
     Raises:
@@ -318,7 +323,7 @@ def decode_by_rows(payload: bytes, out_RC: NDArray[np.generic]) -> None:
     prior, num_classes = _get_prior(cursor), cursor.byte()
     if not 2 <= num_classes <= MAX_CLASSES:
         raise ArtifactError(f"range-coded payload declares {num_classes} classes of rows")
-    reader = _Reader(payload[cursor.at :])
+    reader = _Reader(memoryview(payload)[cursor.at :])
     blocks = list(reader.blocks(len(out_RC), _class_prior(num_classes), 1))
     class_R = np.concatenate(blocks) if blocks else np.zeros(0, np.int32)
     for kind in range(num_classes):

@@ -59,5 +59,6 @@ def test_peak_memory_of_decoding(tmp_path: Path, scheme: str, coder: str, monkey
         [sys.executable, "-c", DECODE, str(path)], check=True, capture_output=True, text=True, timeout=120
     )
     declared_bytes, peak_bytes = map(int, run.stdout.split())
+    print(scheme, coder, declared_bytes, peak_bytes)
     assert declared_bytes == weight.nbytes
     assert peak_bytes <= 2 * declared_bytes + 64_000_000
