@@ -17,6 +17,7 @@ MAX_INFLATED_BYTES = 256 << 20
 # Weights shrink a few times; past this ratio only zeros or a bomb are left.
 MAX_RATIO = 50
 RATIO_FREE_BYTES = 16 << 20
+MAX_ZSTD_WINDOW = 1 << 27
 _PIECE = 1 << 20
 
 
@@ -56,6 +57,26 @@ class _ZlibFile:
         return b""
 
 
+class _ZstdFile:
+    """A zstd frame with the `read` of a file; unlike the library's own, it tells a cut frame from its end."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        import zstandard
+
+        self._stream = stream
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW).decompressobj()
+
+    def read(self, _: int) -> bytes:
+        while not self._decompressor.eof:
+            # A block of 128 KiB can come from four bytes: small pieces bound what one call returns.
+            piece = self._stream.read(1024)
+            if not piece:
+                raise ArtifactError("zstd stream is truncated")
+            if part := self._decompressor.decompress(piece):
+                return bytes(part)
+        return b""
+
+
 def _pieces(kind: str, stream: BinaryIO) -> Iterator[bytes]:
     import zstandard
 
@@ -64,11 +85,14 @@ def _pieces(kind: str, stream: BinaryIO) -> Iterator[bytes]:
         "gzip": lambda: gzip.GzipFile(fileobj=stream),
         "xz": lambda: lzma.LZMAFile(stream),  # noqa: SIM115 - the stream is the caller's
         "bzip2": lambda: bz2.BZ2File(stream),
-        "zstd": lambda: zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(stream),
+        "zstd": lambda: _ZstdFile(stream),
     }
     opened = openers[kind]()
-    while piece := opened.read(_PIECE):
-        yield piece
+    try:
+        while piece := opened.read(_PIECE):
+            yield piece
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+        raise ArtifactError(f"{kind} stream is damaged: {error}") from error
 
 
 def inflate(kind: str, stream: BinaryIO, file_bytes: int) -> tuple[IO[bytes] | None, int]:
@@ -80,8 +104,6 @@ def inflate(kind: str, stream: BinaryIO, file_bytes: int) -> tuple[IO[bytes] | N
     Raises:
         ArtifactError: the stream is damaged.
     """
-    import zstandard
-
     inflated_bytes = 0
     spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_PIECE)  # noqa: SIM115 - the caller closes it
     try:
@@ -92,8 +114,8 @@ def inflate(kind: str, stream: BinaryIO, file_bytes: int) -> tuple[IO[bytes] | N
                 spool.close()
                 return None, inflated_bytes
             spool.write(piece)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+    except BaseException:
         spool.close()
-        raise ArtifactError(f"{kind} stream is damaged: {error}") from error
+        raise
     spool.seek(0)
     return spool, inflated_bytes

@@ -12,7 +12,6 @@ from __future__ import annotations
 import ast
 import importlib.util
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 
 from harness.errors import UsageError
@@ -83,7 +82,6 @@ def _parents(module: str) -> list[str]:
     return [".".join(parts[:length]) for length in range(1, len(parts))]
 
 
-@cache
 def _root_of(package: str) -> tuple[Path, ...]:
     spec = importlib.util.find_spec(package)
     return tuple(Path(place) for place in (spec.submodule_search_locations or ())) if spec else ()
