@@ -19,12 +19,13 @@ import torch
 
 from harness.data.shards import TokenData, prepare
 from harness.errors import HarnessError, RecordError, RunError, UsageError
+from harness.files import write_atomic
 from harness.job import Job, Reporter, RunRequest
 from harness.method import Task
 from harness.plan import make_plan
 from harness.provenance import describe_environment, hash_sources
 from harness.records.logs import LOG_FILE
-from harness.records.native import CONFIG_FILE, read_config, read_record, write_atomically
+from harness.records.native import CONFIG_FILE, read_config, read_record
 from harness.records.schema import Record, Status
 from harness.registry import MethodInfo, find_method
 from harness.run_record import RunRecord, make_folder, new_record_fields, run_name
@@ -236,7 +237,7 @@ def _new_record(
     }
     record = RunRecord(folder=folder, fields=fields)
     if ranks.is_main:
-        write_atomically(folder / CONFIG_FILE, tomli_w.dumps(_config_of(request, settings)).encode())
+        write_atomic(folder / CONFIG_FILE, tomli_w.dumps(_config_of(request, settings)).encode())
         record.write()
     return record
 

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 
 from harness.artifact.byte_coders import COMPRESSORS
 from harness.artifact.codec import code_of, encode_smallest
-from harness.artifact.files import write_atomic
 from harness.artifact.header import BlobEntry, Header, Limits, ScaleEntry, TensorEntry, check_header, pack_header
 from harness.artifact.quantize import Quantised, quantise
 from harness.errors import ArtifactError, UsageError
+from harness.files import write_atomic
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -149,7 +149,7 @@ def write_artifact(
         digest.update(part)
     parts.append(digest.digest())
     digest.update(parts[-1])
-    write_atomic(path, parts)
+    write_atomic(path, *parts)
     return ArtifactSummary(
         path=path,
         artifact_bytes=sum(map(len, parts)),

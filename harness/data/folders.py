@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from platformdirs import user_cache_path
+
+from harness.errors import RunError
+from harness.files import write_atomic
 
 
 def cache_folder() -> Path:
@@ -61,25 +63,11 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that, whatever happens, it is either absent, as before, or complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def keep_download(folders: Sequence[Path], name: str, data: bytes) -> Path | None:
     """Keep a download in the first of the folders that can be written; None where none can."""
     for folder in folders:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RunError):
+            folder.mkdir(parents=True, exist_ok=True)
             write_atomic(folder / name, data)
             return folder / name
     return None

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.data.folders import write_atomic
 from harness.errors import DataError
+from harness.files import write_atomic
 
 MAGIC, VERSION = 20240520, 1
 HEADER_INTS = 256
@@ -61,4 +61,4 @@ def write_shard(path: Path, tokens: ArrayLike) -> None:
         raise DataError(f"{path}: a shard holds one row of tokens from 0 to 65,535, got shape {array.shape}")
     header = np.zeros(HEADER_INTS, dtype="<i4")
     header[:3] = MAGIC, VERSION, array.size
-    write_atomic(path, header.tobytes() + array.astype(TOKEN_DTYPE).tobytes())
+    write_atomic(path, header.tobytes(), array.astype(TOKEN_DTYPE).tobytes())

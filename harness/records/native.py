@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.files import write_atomic
 from harness.errors import RecordError, RunError
 from harness.records.logs import LOG_FILE
 from harness.records.safeio import JSON, hash_file, read_bounded, read_json
@@ -27,28 +28,10 @@ MAX_TREE_ENTRIES = 200_000
 MAX_TREE_DEPTH = 32
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, also when the power fails.
-
-    Raises:
-        RunError: the disk is full or the folder cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.tmp")
-    try:
-        with partial.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise RunError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from error
-
-
 def write_record(folder: Path, record: Record) -> None:
     """Write `record.json` atomically, with sorted keys: the same record gives the same bytes."""
     text = json.dumps(record.to_json(), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    write_atomically(folder / RECORD_FILE, f"{text}\n".encode())
+    write_atomic(folder / RECORD_FILE, f"{text}\n".encode())
 
 
 def read_record(folder: Path) -> Record:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import RunError
+from harness.files import flush_folder
 
 _MAGIC = b"CHCKPT01"
 _HEADER = struct.Struct("<8sQ32s")
@@ -71,7 +72,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         with temporary.open("wb") as file:
             _write(file, state)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        flush_folder(path.parent)
     except OSError as error:
         raise RunError(
             f"cannot write the checkpoint {path}: {error.strerror or error}. The one before is kept; "
@@ -91,15 +92,6 @@ def _write(file: BinaryIO, state: Mapping[str, Any]) -> None:
     file.write(_HEADER.pack(_MAGIC, payload.num_bytes, payload.digest.digest()))
     file.flush()
     os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name itself survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(temporary: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError, suggest
+from harness.files import write_atomic
 from harness.provenance import command_line
-from harness.records.native import write_atomically
 from harness.verify.findings import Report
 from harness.verify.render import print_text, to_json
 from harness.verify.rerun import make_retrainer, make_scorer
@@ -60,7 +60,7 @@ def run_verify(paths: Sequence[Path], options: VerifyOptions, console: Console) 
         )
     text = _render(report, options)
     if options.out is not None:
-        write_atomically(options.out, text.encode())
+        write_atomic(options.out, text.encode())
         console.print(f"{options.out}: {report.summary()['records']} records", soft_wrap=True)
     elif options.output_format == "json":
         console.file.write(text)
