@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
-from harness.artifact.codec import decode, encode
+from harness.artifact.codec import code_of, decode, encode
 from harness.artifact.quantize import quantise
 
 CODERS = ("range", "range-rows", "zstd", "lzma", "zlib", "packed")
@@ -16,7 +17,7 @@ LABELS = {"zstd": "zstd -22", "zlib": "zlib -9", "lzma": "LZMA -9e", "packed": "
 COLUMNS = 512
 
 
-def draw_symbols(kind: str, num_symbols: int) -> np.ndarray:
+def draw_symbols(kind: str, num_symbols: int) -> NDArray[np.generic]:
     """Symbols of a matrix of 512 columns: alike rows, or rows of unlike scales under one common step."""
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(max(1, num_symbols // COLUMNS), COLUMNS))
@@ -24,13 +25,13 @@ def draw_symbols(kind: str, num_symbols: int) -> np.ndarray:
     pruned = np.where(np.abs(weight) > 0.6745, weight, 0)
     source = {"int8-row": weight, "int6-row": weight, "ternary-row": weight, "int6-step, unlike rows": unlike}
     source |= {"int8-row, half pruned": pruned}
-    return quantise(source[kind], kind.split(",")[0]).symbols.astype(np.int8)
+    return quantise(source[kind], kind.split(",")[0]).symbols
 
 
 KINDS = ("int8-row", "int6-row", "ternary-row", "int6-step, unlike rows", "int8-row, half pruned")
 
 
-def entropy_bytes(symbols: np.ndarray) -> float:
+def entropy_bytes(symbols: NDArray[np.generic]) -> float:
     """Order-0 entropy of the symbols' own histogram."""
     counts = np.unique(symbols, return_counts=True)[1]
     return float(-(counts * np.log2(counts / counts.sum())).sum()) / 8
@@ -46,23 +47,21 @@ def best_seconds(call: Callable[[], object], least_seconds: float = 0.3) -> floa
     return min(seconds)
 
 
-def measure(symbols: np.ndarray, coder: str) -> tuple[float, float, float] | None:
+def measure(symbols: NDArray[np.generic], coder: str) -> tuple[float, float, float] | None:
     """Size over entropy, encoded and decoded Msym/s; None where the coder does not apply."""
     payload = encode(symbols, coder)
     if payload is None:
         return None
     encode_seconds = best_seconds(lambda: encode(symbols, coder))
-    decode_seconds = best_seconds(lambda: decode(coder, payload, "i1", symbols.shape))
+    decode_seconds = best_seconds(lambda: decode(coder, payload, code_of(symbols.dtype), symbols.shape))
     millions = symbols.size / 1e6
     return len(payload) / entropy_bytes(symbols), millions / encode_seconds, millions / decode_seconds
 
 
 def render_table(num_symbols: int) -> str:
     """The table, one row for each kind of symbols and coder."""
-    lines = [
-        "| symbols | coder | size / entropy | encode Msym/s | decode Msym/s |",
-        "| --- | --- | ---: | ---: | ---: |",
-    ]
+    heads = ("symbols", "coder", "size / entropy", "encode Msym/s", "decode Msym/s")
+    lines = [f"| {' | '.join(heads)} |", "| --- | --- | ---: | ---: | ---: |"]
     for kind in KINDS:
         symbols = draw_symbols(kind, num_symbols)
         for coder in CODERS:

@@ -9,7 +9,7 @@ import pytest
 from codec_table import CODERS, KINDS, draw_symbols, entropy_bytes
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from harness.artifact.codec import decode, encode
+from harness.artifact.codec import code_of, decode, encode
 
 NUM_SYMBOLS = 1 << 18
 
@@ -32,5 +32,5 @@ def test_decode(benchmark: BenchmarkFixture, coder: str, kind: str) -> None:
     if payload is None:
         pytest.skip("rows are alike: no classes")
     benchmark.group = f"decode {kind}"
-    decoded = benchmark(decode, coder, payload, "i1", symbols.shape)
+    decoded = benchmark(decode, coder, payload, code_of(symbols.dtype), symbols.shape)
     assert (decoded == symbols).all()
