@@ -176,13 +176,13 @@ def encode(array: Array, coder: str) -> bytes | None:
 
     Args:
         array: int8, int16, int32, float16 or float32, of any shape.
-        coder: a name from the list on top; for wider numbers one name stands for all planes.
+        coder: a name from the list on top.
 
     Returns:
         The payload; None where the coder cannot hold the symbols.
 
     Raises:
-        UsageError: no such coder.
+        UsageError: no such coder for this type.
     """
     if array.size == 0:
         return b""
@@ -194,9 +194,10 @@ def encode(array: Array, coder: str) -> bytes | None:
     if coder == "raw":
         return _raw(array)
     names = coder.split("+")
-    names = names * array.dtype.itemsize if len(names) == 1 else names
     if unknown := [name for name in names if name not in PLANE_CODERS]:
         raise UsageError(f"unknown coder '{unknown[0]}'. {suggest(unknown[0], (*SYMBOL_CODERS, *BYTE_CODERS))}")
+    if len(names) != array.dtype.itemsize:
+        raise UsageError(f"coder '{coder}' names {len(names)} planes, {array.dtype} has {array.dtype.itemsize}")
     payloads = [encode_plane(plane, name) for plane, name in zip(split_planes(array), names, strict=True)]
     return join_planes([payload for payload in payloads if payload is not None])
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.artifact.codec import code_of, decode, encode
+from harness.artifact.codec import SYMBOL_CODERS, code_of, decode, encode
 from harness.artifact.quantize import quantise
 
 CODERS = ("range", "range-rows", "zstd", "lzma", "zlib", "packed")
@@ -47,8 +47,14 @@ def best_seconds(call: Callable[[], object], least_seconds: float = 0.3) -> floa
     return min(seconds)
 
 
+def full_name(coder: str, symbols: NDArray[np.generic]) -> str:
+    """The coder's name for symbols wider than a byte: byte coders take each plane of bytes by itself."""
+    return coder if coder in SYMBOL_CODERS else "+".join([coder] * symbols.dtype.itemsize)
+
+
 def measure(symbols: NDArray[np.generic], coder: str) -> tuple[float, float, float] | None:
     """Size over entropy, encoded and decoded Msym/s; None where the coder does not apply."""
+    coder = full_name(coder, symbols)
     payload = encode(symbols, coder)
     if payload is None:
         return None

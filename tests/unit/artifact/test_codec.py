@@ -139,6 +139,8 @@ def test_impossible_payloads_are_refused_before_decoding(
 def test_unknown_coder_and_type() -> None:
     with pytest.raises(UsageError, match="unknown coder 'lzmo'. Did you mean 'lzma'"):
         encode(np.zeros(3, np.int8), "lzmo")
+    with pytest.raises(UsageError, match="names 1 planes, int16 has 2"):
+        encode(np.zeros(3, np.int16), "zstd")
     with pytest.raises(UsageError, match="no coder stores arrays of type float64"):
         encode_smallest(np.zeros(3))
 
