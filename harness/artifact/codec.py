@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.artifact.byte_coders import Buffer
+from harness.artifact.payload_head import Cursor, put_varint
 from harness.artifact.planes import (
     BLOCK,
     BYTE_CODERS,
@@ -31,14 +32,7 @@ from harness.artifact.planes import (
     join_planes,
     split_planes,
 )
-from harness.artifact.range_coder import (
-    Cursor,
-    decode_by_rows,
-    decode_whole,
-    encode_by_rows,
-    encode_whole,
-    put_varint,
-)
+from harness.artifact.range_coder import decode_by_rows, decode_whole, encode_by_rows, encode_whole
 from harness.errors import ArtifactError, UsageError, suggest
 
 Array = NDArray[np.generic]

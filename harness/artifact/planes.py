@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.artifact.byte_coders import COMPRESSORS, READERS, Buffer, ByteReader, compress_zstd
-from harness.artifact.range_coder import Cursor, encode_whole, iterate_whole, put_varint
+from harness.artifact.payload_head import Cursor, put_varint
+from harness.artifact.range_coder import encode_whole, iterate_whole
 from harness.errors import ArtifactError
 
 Array = NDArray[np.generic]

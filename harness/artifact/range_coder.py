@@ -1,135 +1,32 @@
 """The range coder: symbols to a payload of close to their entropy, whole or by classes of rows.
 
-Payload: two bytes (alphabet, trust, shape; scale, ends), two more for a spike, for an alphabet outside the table its
-bounds, centre and second scale; then the words of the coder, big-endian, without the trailing bytes that a reader
-can fill with zeros. `range-rows` sorts rows into classes by magnitude (0.3 octaves each) and gives each class its
-own scale and counts; the class of each row comes first. All of it is one stream of `constriction`'s range coder.
+Payload: the prior (see `payload_head`), then the words of the coder, big-endian, without the trailing bytes that a
+reader can fill with zeros. `range-rows` sorts rows into classes by magnitude (0.3 octaves each) and gives each class
+its own scale and counts; the class of each row comes first. All of it is one stream of `constriction`'s range coder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.artifact.byte_coders import Buffer
 from harness.artifact.fitting import fit_prior
-from harness.artifact.models import ADD_8, FLAT, SCALES_PER_OCTAVE, SPIKE_PARTS, BlockModel, Prior, block_lengths
+from harness.artifact.models import ADD_8, FLAT, SCALES_PER_OCTAVE, BlockModel, Prior, block_lengths
+from harness.artifact.payload_head import ALPHABETS, EXPLICIT, MAX_ALPHABET, Cursor, find_alphabet, get_prior, put_prior
 from harness.errors import ArtifactError
 
 Ints = NDArray[np.int32]
 Decode = Callable[[Buffer, NDArray[np.generic]], None]
 
-# Alphabets that need no bounds in the payload: those of the integer schemes.
-_ALPHABETS = ((-1, 3), (-7, 15), (-15, 31), (-31, 63), (-63, 127), (-127, 255))
-_SPIKED, _EXPLICIT = 6, 7
-# Alphabets from 0 up, in one byte: 2 to 128 symbols, or all bytes.
-_ALL_BYTES = 127
-MAX_ALPHABET = 1 << 14
 MAX_CLASSES = 64
 CLASS_STEP = 3
 # Rows below it are nearly all zeros, where a scale says nothing; they share the first class.
 _SMALLEST_RMS = 0.25
 # Trimming the last words needs trial decoding; their few bytes matter only for small tensors.
 _TRIM_SYMBOLS = 16_384
-
-
-def put_varint(value: int) -> bytes:
-    """Write a whole number, seven bits a byte, lowest first."""
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-@dataclass(slots=True)
-class Cursor:
-    """Reads the head of a payload, byte by byte, within its bounds; raises ArtifactError beyond them."""
-
-    data: Buffer
-    at: int = 0
-
-    def byte(self) -> int:
-        """Read one byte."""
-        if self.at >= len(self.data):
-            raise ArtifactError("payload ends inside its head")
-        self.at += 1
-        return self.data[self.at - 1]
-
-    def varint(self) -> int:
-        """Read a number of `put_varint`, at most 42 bits."""
-        value = 0
-        for shift in range(0, 42, 7):
-            part = self.byte()
-            value |= (part & 127) << shift
-            if part < 128:
-                return value
-        raise ArtifactError("payload has a number that is too long in its head")
-
-
-def _alphabet(low: int, high: int) -> int:
-    """Index of the smallest alphabet of the table that holds both bounds, or _EXPLICIT."""
-    for index, (first, size) in enumerate(_ALPHABETS):
-        if first <= low and high < first + size:
-            return index
-    return _EXPLICIT
-
-
-def _put_prior(prior: Prior) -> bytes:
-    bounds = (prior.low, prior.size)
-    plain = bounds in _ALPHABETS and prior.centre == 0 and prior.left == prior.right
-    index = _ALPHABETS.index(bounds) if plain else _EXPLICIT
-    form = prior.trust << 2 | prior.shape
-    scale = prior.left << 1 | int(prior.ends)
-    head = bytes([_SPIKED << 5 | form, scale, prior.spike, index] if prior.spike else [index << 5 | form, scale])
-    return head if plain else head + _put_bounds(prior)
-
-
-def _put_bounds(prior: Prior) -> bytes:
-    one_sided = prior.low == prior.centre == 0 and prior.left == prior.right
-    if one_sided and (prior.size <= 128 or prior.size == 256):
-        return bytes([prior.size - 2 if prior.size <= 128 else _ALL_BYTES])
-    zigzag = prior.low * 2 if prior.low >= 0 else -prior.low * 2 - 1
-    low = bytes([128 | zigzag]) if zigzag < 127 else b"\xff" + put_varint(zigzag)
-    return low + put_varint(prior.size) + put_varint(prior.centre - prior.low) + bytes([prior.right])
-
-
-def _get_prior(cursor: Cursor) -> Prior:
-    first, second = cursor.byte(), cursor.byte()
-    index, scale, spike = first >> 5, second >> 1, 0
-    if index == _SPIKED:
-        spike, index = cursor.byte(), cursor.byte()
-    if spike >= SPIKE_PARTS or index in (_SPIKED, *range(_EXPLICIT + 1, 256)):
-        raise ArtifactError("range-coded payload has an impossible head")
-    low, size, centre, right = (*_ALPHABETS[index], 0, scale) if index != _EXPLICIT else _get_bounds(cursor, scale)
-    return Prior(
-        low=low,
-        size=size,
-        centre=centre,
-        left=scale,
-        right=right,
-        shape=first & 3,
-        trust=first >> 2 & 7,
-        ends=bool(second & 1),
-        spike=spike,
-    )
-
-
-def _get_bounds(cursor: Cursor, scale: int) -> tuple[int, int, int, int]:
-    """Read smallest symbol, size, centre and right scale of an alphabet that is not in the table."""
-    form = cursor.byte()
-    if form < 128:
-        return 0, 256 if form == _ALL_BYTES else form + 2, 0, scale
-    zigzag = cursor.varint() if form == 255 else form & 127
-    size, centre, right = cursor.varint(), cursor.varint(), cursor.byte()
-    low = zigzag // 2 if zigzag % 2 == 0 else -(zigzag + 1) // 2
-    if not (2 <= size <= MAX_ALPHABET and centre < size and right <= FLAT and abs(low) < 1 << 24):
-        raise ArtifactError("range-coded payload has an impossible alphabet in its head")
-    return low, size, low + centre, right
 
 
 class _Writer:
@@ -210,17 +107,17 @@ def _fit(rows_RC: Ints) -> Prior | None:
     low, high = int(symbols.min()), int(symbols.max())
     columns = rows_RC.shape[1]
     fits: list[tuple[float, Prior]] = []
-    if (index := _alphabet(low, high)) != _EXPLICIT:
-        first, size = _ALPHABETS[index]
+    if (index := find_alphabet(low, high)) != EXPLICIT:
+        first, size = ALPHABETS[index]
         fits.append(fit_prior(symbols, first, size, columns, centre=0, tied=True))
-    if high - low < MAX_ALPHABET and (index == _EXPLICIT or low >= 0):
+    if high - low < MAX_ALPHABET and (index == EXPLICIT or low >= 0):
         mode, mean = int(np.bincount(symbols - low).argmax()) + low, round(float(symbols.mean()))
         size = max(high - low + 1, 2)
         for centre in sorted({mode, mean}):
             bits, prior = fit_prior(symbols, low, size, columns, centre=centre, tied=centre == low)
             if prior.left == prior.right == FLAT:
                 prior = prior._replace(centre=low)
-            fits.append((bits + 8 * (len(_put_prior(prior)) - 2), prior))
+            fits.append((bits + 8 * (len(put_prior(prior)) - 2), prior))
     return min(fits, key=lambda fit: fit[0])[1] if fits else None
 
 
@@ -238,7 +135,7 @@ def encode_whole(rows_RC: Ints) -> bytes | None:
         return None
     writer = _Writer()
     writer.put(rows_RC.reshape(-1), prior, rows_RC.shape[1])
-    return _trim(decode_whole, _put_prior(prior), writer.words(), rows_RC)
+    return _trim(decode_whole, put_prior(prior), writer.words(), rows_RC)
 
 
 def iterate_whole(payload: Buffer, num_symbols: int, num_columns: int) -> Iterator[Ints]:
@@ -248,7 +145,7 @@ def iterate_whole(payload: Buffer, num_symbols: int, num_columns: int) -> Iterat
         ArtifactError: the payload is not one of that many symbols.
     """
     cursor = Cursor(payload)
-    prior = _get_prior(cursor)
+    prior = get_prior(cursor)
     reader = _Reader(memoryview(payload)[cursor.at :])
     yield from reader.blocks(num_symbols, prior, num_columns)
     if num_symbols > _TRIM_SYMBOLS:
@@ -295,9 +192,9 @@ def encode_by_rows(rows_RC: Ints) -> bytes | None:
         return None
     largest = int(np.bincount(class_R).argmax())
     low, high = int(rows_RC.min()), int(rows_RC.max())
-    if (index := _alphabet(low, high)) == _EXPLICIT and high - low >= MAX_ALPHABET:
+    if (index := find_alphabet(low, high)) == EXPLICIT and high - low >= MAX_ALPHABET:
         return None
-    low, size = _ALPHABETS[index] if index != _EXPLICIT else (low, high - low + 1)
+    low, size = ALPHABETS[index] if index != EXPLICIT else (low, high - low + 1)
     sample = rows_RC[class_R == largest].reshape(-1)
     centre = min(max(0, low), low + size - 1)
     _, prior = fit_prior(sample, low, size, rows_RC.shape[1], centre=centre, tied=True)
@@ -309,7 +206,7 @@ def encode_by_rows(rows_RC: Ints) -> bytes | None:
     for kind in range(num_classes):
         chosen = rows_RC[class_R == kind].reshape(-1)
         writer.put(chosen, prior.with_scale(min(prior.left + CLASS_STEP * kind, FLAT - 1)), rows_RC.shape[1])
-    head = _put_prior(prior) + bytes([num_classes])
+    head = put_prior(prior) + bytes([num_classes])
     return _trim(decode_by_rows, head, writer.words(), rows_RC)
 
 
@@ -320,7 +217,7 @@ def decode_by_rows(payload: Buffer, out_RC: NDArray[np.generic]) -> None:
         ArtifactError: the payload is not one of that many rows.
     """
     cursor = Cursor(payload)
-    prior, num_classes = _get_prior(cursor), cursor.byte()
+    prior, num_classes = get_prior(cursor), cursor.byte()
     if not 2 <= num_classes <= MAX_CLASSES:
         raise ArtifactError(f"range-coded payload declares {num_classes} classes of rows")
     reader = _Reader(memoryview(payload)[cursor.at :])

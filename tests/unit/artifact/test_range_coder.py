@@ -6,15 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from harness.artifact.range_coder import (
-    MAX_ALPHABET,
-    Cursor,
-    decode_by_rows,
-    decode_whole,
-    encode_by_rows,
-    encode_whole,
-    put_varint,
-)
+from harness.artifact.payload_head import MAX_ALPHABET, Cursor, put_varint
+from harness.artifact.range_coder import decode_by_rows, decode_whole, encode_by_rows, encode_whole
 from harness.errors import ArtifactError
 
 
