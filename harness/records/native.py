@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.errors import RecordError
 from harness.files import write_atomic
-from harness.errors import RecordError, RunError
 from harness.records.logs import LOG_FILE
 from harness.records.safeio import JSON, hash_file, read_bounded, read_json
 from harness.records.schema import FilePart, Record

@@ -134,7 +134,10 @@ class ParamsPart(Part):
 
 
 class ArtifactPart(Part):
-    """The stored file: bytes by part (they add up to `artifact_bytes`), coders used, code figures, caps."""
+    """The stored file: bytes by part (they add up to `artifact_bytes`), coders used, code figures, caps.
+
+    `max_artifact_bytes` is the user's own cap, `rules` the contest whose cap holds too; see `harness.records.caps`.
+    """
 
     artifact_bytes: Count
     sha256: Sha256
@@ -200,7 +203,7 @@ class ProgressPart(Part):
 
 
 class EnvironmentPart(Part):
-    """Versions and hardware of the run."""
+    """Versions and hardware of the run; `harness_code_sha256` covers this program, `precision` is that of training."""
 
     python: str
     torch: str | None
@@ -212,6 +215,8 @@ class EnvironmentPart(Part):
     device: str
     num_ranks: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
     command_line: str
+    harness_code_sha256: Sha256 | None = None
+    precision: str | None = None
 
 
 class AncestorPart(Part):
@@ -230,7 +235,10 @@ class FilePart(Part):
 
 
 class Record(Part):
-    """One run. A complete record has parameters, artifact, test scores, times, progress and hashed files."""
+    """One run. A complete record has parameters, artifact, test scores, times, progress and hashed files.
+
+    `environment` is that of the end; one that was resumed elsewhere keeps those before in `earlier_environments`.
+    """
 
     schema_version: int = Field(alias="schema", default=SCHEMA_VERSION)
     status: Status
@@ -250,6 +258,7 @@ class Record(Part):
     time: TimePart | None = None
     progress: ProgressPart | None = None
     environment: EnvironmentPart
+    earlier_environments: list[EnvironmentPart] = []
     lineage: list[AncestorPart] = []
     contended: bool | None = None
     files: dict[str, FilePart] = {}
@@ -272,6 +281,11 @@ class Record(Part):
         if self.status == "failed" and not self.reason:
             raise ValueError("status is failed but reason does not say why")
         return self
+
+    @property
+    def max_num_ranks(self) -> int:
+        """The most ranks that any part of the run had."""
+        return max(part.num_ranks for part in (self.environment, *self.earlier_environments))
 
     def to_json(self) -> dict[str, JSON]:
         """Return the content of `record.json` as plain values."""

@@ -6,11 +6,11 @@ readers who want to see every value with its place.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 from harness.errors import RecordError
+from harness.metrics import bits_per_byte, perplexity
 from harness.records.logs import LOG_FILE
 from harness.records.native import ARTIFACT_FILE, CONFIG_FILE, RECORD_FILE
 from harness.records.safeio import JSON, file_bytes, hash_file
@@ -99,16 +99,6 @@ def measured(path: str, label: str, measure: Callable[[NativeCase], Scalar]) -> 
     return read
 
 
-def bits_per_byte(total_nats: float, num_bytes: int) -> float:
-    """Return the score in bits a byte: total nats / ln 2 / bytes of the scored text."""
-    return total_nats / math.log(2) / num_bytes
-
-
-def perplexity_of(loss_nats: float) -> float:
-    """Return exp of a loss in nats a token, held below the end of float64."""
-    return math.exp(min(loss_nats, 700.0))
-
-
 def _sums(label: str, measure: Callable[[NativeCase], Scalar]) -> Source:
     return measured(SCORES_FILE, label, measure)
 
@@ -155,7 +145,7 @@ QUANTITIES: Mapping[str, Sequence[Source]] = {
     "perplexity": (
         claimed("metrics.test.perplexity"),
         logged("eval", "perplexity", optional=True, split="test"),
-        _sums("exp(nats / tokens)", lambda case: perplexity_of(_test_loss(case))),
+        _sums("exp(nats / tokens)", lambda case: perplexity(_test_loss(case))),
     ),
     "token_accuracy": (
         claimed("metrics.test.token_accuracy"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
+from harness.metrics import bits_per_byte, perplexity
 from harness.records.logs import LOG_FILE
 from harness.records.native import CONFIG_FILE, RECORD_FILE
 from harness.records.safeio import JSON
 from harness.records.schema import EvalModePart, MetricsPart, Record, TokenizerPart
 from harness.records.scores import SCORES_FILE
 from harness.records.values import Value
-from harness.verify.agreement import bits_per_byte, judge_agreement, perplexity_of
+from harness.verify.agreement import judge_agreement
 from harness.verify.case import NativeCase
 from harness.verify.findings import Finding, FindingStatus
 from harness.verify.rules import Rule
@@ -38,7 +39,7 @@ def _judge_arithmetic(case: NativeCase, rule: Rule, key: str, metrics: MetricsPa
     expected: dict[str, float] = {
         "val_bpb": bits_per_byte(metrics.total_nats, metrics.num_bytes),
         "loss_nats": loss_nats,
-        "perplexity": perplexity_of(loss_nats),
+        "perplexity": perplexity(loss_nats),
     }
     if not metrics.partial:
         expected["num_tokens"] = expected_targets(metrics.eval_mode, split.num_tokens, case.record.data.tokenizer)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from harness.errors import UsageError
+from harness.records.caps import charges
 from harness.records.logs import LOG_FILE
 from harness.records.native import ARTIFACT_FILE, CONFIG_FILE, RECORD_FILE
 from harness.records.safeio import file_bytes
@@ -34,26 +35,18 @@ def parts_add_up(case: NativeCase, rule: Rule) -> Iterator[Finding]:
 
 def cap_is_respected(case: NativeCase, rule: Rule) -> Iterator[Finding]:
     """B4: fails when the file, with its code where the rules count it, has more bytes than its cap."""
-    artifact = case.artifact_part
-    if artifact.max_artifact_bytes is None and artifact.rules is None:
+    if not charges(case.artifact_part):
         yield rule.finding(case.name, "pass", "no cap was set")
         return
     case.require(ARTIFACT_FILE)
-    file_size = file_bytes(case.folder, ARTIFACT_FILE)
-    charges = []
-    if artifact.max_artifact_bytes is not None:
-        charges.append(("artifact.max_artifact_bytes", artifact.max_artifact_bytes, file_size))
-    if artifact.rules == "parameter-golf":
-        cap_bytes = int(rule.limits["parameter_golf_bytes"])
-        charges.append(("artifact.rules", cap_bytes, file_size + artifact.decoder_closure_bytes))
-    for key, cap_bytes, charged_bytes in charges:
-        status: FindingStatus = "pass" if charged_bytes <= cap_bytes else "fail"
+    size_bytes = file_bytes(case.folder, ARTIFACT_FILE)
+    for charge in charges(case.artifact_part.model_copy(update={"artifact_bytes": size_bytes})):
         values = [
-            case.claim(key, cap_bytes),
-            Value(origin="measured", value=charged_bytes, path=ARTIFACT_FILE),
+            case.claim(charge.key, charge.cap_bytes),
+            Value(origin="measured", value=charge.charged_bytes, path=ARTIFACT_FILE),
         ]
-        message = f"{charged_bytes:,} bytes are charged, the cap of {key} is {cap_bytes:,}"
-        yield rule.finding(case.name, status, message, values=values)
+        message = f"{charge.charged_bytes:,} bytes are charged ({charge.what}), the cap is {charge.cap_bytes:,}"
+        yield rule.finding(case.name, "pass" if charge.is_kept else "fail", message, values=values)
 
 
 def steps_agree(case: NativeCase, rule: Rule) -> Iterator[Finding]:
@@ -95,7 +88,7 @@ def _step_cost(case: NativeCase, spent: Value) -> float:
     before, last = steps[-2].seconds, steps[-1].seconds
     if before is None or last is None:
         return mean
-    num_devices = case.record.environment.num_ranks if budget.kind == "gpu_seconds" else 1
+    num_devices = case.record.max_num_ranks if budget.kind == "gpu_seconds" else 1
     return max(mean, (last - before) * num_devices)
 
 
@@ -132,7 +125,7 @@ def time_adds_up(case: NativeCase, rule: Rule) -> Iterator[Finding]:
         getattr(time, f"{name}_seconds")
         for name in ("train", "compression", "validation", "compilation", "export", "data")
     )
-    wall_seconds, num_ranks = time.wall_seconds, case.record.environment.num_ranks
+    wall_seconds, num_ranks = time.wall_seconds, case.record.max_num_ranks
     claim = case.claim("time.wall_seconds", wall_seconds)
     fact = Value(origin="measured", value=parts_seconds, path=RECORD_FILE, line=claim.line, label="sum of parts")
     status: FindingStatus = "pass"

@@ -120,6 +120,13 @@ def test_wrong_field_is_named(key: str, value: object, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_ranks_of_a_run_that_was_resumed_elsewhere() -> None:
+    environment = running()["environment"]
+    assert Record.model_validate(running()).max_num_ranks == 1
+    record = Record.model_validate(running() | {"earlier_environments": [{**environment, "num_ranks": 4}]})
+    assert (record.max_num_ranks, record.environment.harness_code_sha256) == (4, None)
+
+
 def test_whole_number_is_a_fine_float() -> None:
     record, unknown = parse_record(changed("budget.amount", 120))
     assert (record.budget.amount, unknown) == (120.0, ())

@@ -10,7 +10,7 @@ from record_factory import make_record, put
 from harness.errors import UsageError
 from harness.records.values import Value
 from harness.verify.agreement import QUANTITIES, are_close
-from harness.verify.rules import load_rules
+from harness.verify.rules import RuleBook, load_rules
 from harness.verify.run import verify_paths
 
 
@@ -33,13 +33,17 @@ def test_shipped_rules_are_sound() -> None:
 
 def test_overlay_changes_a_limit_and_says_so(tmp_path: Path) -> None:
     folder = make_record(tmp_path / "record")
-    put("artifact.decoder_closure_bytes", 16_000_000)(folder)
-    assert verify_paths([folder]).exit_code == 1
-    rules = load_rules(overlay(tmp_path, "[rules.B4.limits]\nparameter_golf_bytes = 17_000_000\n"))
-    report = verify_paths([folder], rules=rules)
-    assert report.exit_code == 0
-    assert rules.changes == ["B4 limits: {'parameter_golf_bytes': 16000000.0} -> {'parameter_golf_bytes': 17000000.0}"]
-    assert report.rules_version.startswith("1.0+") and report.rules_version != load_rules().version
+    put("time.wall_seconds", 200.0)(folder)
+
+    def notes(rules: RuleBook | None) -> list[str]:
+        return [finding.rule for finding in verify_paths([folder], rules=rules).findings if finding.status == "note"]
+
+    assert notes(None) == ["T1"]
+    rules = load_rules(overlay(tmp_path, "[rules.T1.limits]\nunexplained_seconds = 300\n"))
+    assert notes(rules) == []
+    old, new = ({"unexplained_seconds": seconds, "unexplained_fraction": 0.5} for seconds in (60.0, 300.0))
+    assert rules.changes == [f"T1 limits: {old} -> {new}"]
+    assert rules.version.startswith("1.0+") and rules.version != load_rules().version
 
 
 def test_overlay_changes_a_tolerance_and_a_severity(tmp_path: Path) -> None:
@@ -70,7 +74,7 @@ def test_waived_failure_is_a_printed_note(tmp_path: Path) -> None:
         ("[rules.M2]\nseverity = 'mild'\n", "severity"),
         ("[rules.M2]\nabsolute = '1'\n", "absolute"),
         ("[rules.M2]\nrelative = -1\n", "relative"),
-        ("[rules.B4.limits]\ncap = 3\n", "no limit 'cap'"),
+        ("[rules.T1.limits]\ncap = 3\n", "no limit 'cap'"),
         ("[rules.B4]\nlimits = 3\n", "limits"),
         ("rules = 3\n", "expected tables"),
         ("rules = [", "cannot be read as TOML"),

@@ -100,6 +100,13 @@ def budget_in_seconds(amount: float) -> Mutation:
     )
 
 
+def device_on(num_ranks: int) -> Mutation:
+    """Say that the run began on another machine with so many ranks."""
+    return lambda folder: edit(
+        folder, lambda f: f.update(earlier_environments=[{**f["environment"], "num_ranks": num_ranks}])
+    )
+
+
 def deeply_nested(raw: bytes) -> bytes:
     return raw.replace(b'"reason": null', b'"reason": ' + b"[" * 5000 + b"]" * 5000)
 
@@ -194,6 +201,7 @@ MUTATIONS: list[tuple[str, str, Mutation]] = [
     ("T1", "parts", put("time.train_seconds", 20.0)),
     ("T1", "wall", put("time.wall_seconds", 5.0)),
     ("T1", "device", put("time.device_seconds", 40.0)),
+    ("T1", "device, on the ranks of both machines", in_order(device_on(2), put("time.device_seconds", 40.0))),
     ("T2", "less than its stages", put("budget.spent.seconds", 5.0)),
     ("T2", "more than the wall clock", put("budget.spent.seconds", 50.0)),
     ("E1", "record", put("seed", 8)),
@@ -320,6 +328,7 @@ NEAR_MISSES: list[tuple[str, str, Mutation]] = [
         in_order(put("budget.stopped_by", "interrupt"), event("end", stopped_by="interrupt")),
     ),
     ("T1", "half a second", put("time.train_seconds", 9.5)),
+    ("T1", "resumed with fewer ranks", in_order(device_on(2), put("time.device_seconds", 30.0))),
     ("T2", "half a second", put("budget.spent.seconds", 10.5)),
     ("T3", "not measured", put("contended", None)),
     ("E1", "resumed with the same seed", insert_before("step", {"event": "start", "seed": 7})),
