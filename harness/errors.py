@@ -45,10 +45,14 @@ class RunError(HarnessError):
 
 
 class MissingExtraError(UsageError):
-    """A command needs packages that are not installed."""
+    """A command needs packages that are not installed; `missing_extra` makes one."""
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs packages that are not installed. Run: pip install 'claims-harness[{extra}]'")
+
+def missing_extra(what: str, extra: str) -> MissingExtraError:
+    """Return the error that says which optional dependencies `what` needs, and how to install them."""
+    return MissingExtraError(
+        f"{what} needs packages that are not installed. Run: pip install 'claims-harness[{extra}]'"
+    )
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness.errors import MissingExtraError, UsageError, suggest
+from harness.errors import UsageError, missing_extra, suggest
 from harness.method import Method
 
 BUILT_IN_PARENTS = ("methods", "baselines")
@@ -94,7 +94,7 @@ class MethodInfo:
             UsageError: the plugin has no class `METHOD`.
         """
         if importlib.util.find_spec("torch") is None:
-            raise MissingExtraError(f"method '{self.name}'", "train")
+            raise missing_extra(f"method '{self.name}'", "train")
         method = getattr(importlib.import_module(f"{self.package}.method"), "METHOD", None)
         if not (isinstance(method, type) and issubclass(method, Method)):
             raise UsageError(f"plugin {self.package}: method.py defines no class METHOD that extends Method")

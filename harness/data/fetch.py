@@ -19,7 +19,7 @@ from pathlib import Path
 
 from harness.data.folders import data_folders, find_by_hash, keep_download
 from harness.data.splits import Work
-from harness.errors import DataError, MissingExtraError
+from harness.errors import DataError, missing_extra
 
 PIP_TIMEOUT_SECONDS = 300
 OTHER_SOURCES = (
@@ -156,7 +156,7 @@ def fetch_tiny_shakespeare() -> bytes:
     try:
         import datasets
     except ImportError as error:
-        raise MissingExtraError("downloading tinyshakespeare", "train") from error
+        raise missing_extra("downloading tinyshakespeare", "train") from error
     datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory() as cache:
         try:
@@ -199,7 +199,7 @@ def fetch_fineweb(num_documents: int) -> list[str]:
     try:
         import datasets
     except ImportError as error:
-        raise MissingExtraError("downloading fineweb", "train") from error
+        raise missing_extra("downloading fineweb", "train") from error
     try:
         rows = datasets.load_dataset(FINEWEB_DATASET, name=FINEWEB_CONFIG, split="train", streaming=True)
         texts = [str(row["text"]) for row in rows.take(num_documents)]

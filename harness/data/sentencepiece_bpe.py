@@ -17,7 +17,7 @@ import numpy as np
 
 from harness.data.splits import Work
 from harness.data.tokenizer_base import TokenArray, Tokenizer, token_dtype
-from harness.errors import DataError, MissingExtraError
+from harness.errors import DataError, missing_extra
 
 MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 320, 1 << 16
 NUM_RESERVED = 260  # 256 bytes and <pad>, <s>, </s>, <unk>
@@ -34,7 +34,7 @@ def _sentencepiece() -> Any:
     try:
         import sentencepiece
     except ImportError as error:
-        raise MissingExtraError("the SentencePiece tokenizer", "train") from error
+        raise missing_extra("the SentencePiece tokenizer", "train") from error
     return sentencepiece
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from record_factory import edit_scores, make_record, put
 
-from harness.errors import ArtifactError, DataError, MissingExtraError, RunError
+from harness.errors import ArtifactError, DataError, RunError, missing_extra
 from harness.records.native import read_record
 from harness.records.schema import Record
 from harness.records.scores import read_scores
@@ -122,7 +122,7 @@ def test_score_is_made_once(folder: Path) -> None:
     assert calls == [folder]
 
 
-@pytest.mark.parametrize("error", [DataError("no such text here"), MissingExtraError("scoring", "train")])
+@pytest.mark.parametrize("error", [DataError("no such text here"), missing_extra("scoring", "train")])
 def test_what_cannot_be_done_here_is_unverifiable(error: Exception, folder: Path) -> None:
     def score(path: Path, record: Record) -> Rescored:
         raise error
