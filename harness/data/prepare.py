@@ -18,7 +18,7 @@ from harness.data.streams import SplitFacts, TokenData, TokenStream, measure_tok
 from harness.data.token_cache import PreparedTokens, keep_tokens, load_tokens
 from harness.data.tokenizer_base import TokenArray, Tokenizer, token_dtype
 from harness.data.tokenizers import train_tokenizer
-from harness.errors import DataError
+from harness.errors import DataError, UsageError
 
 # Part of every cache key: raise it when the same text would give other tokens.
 _TOKENS_VERSION = 2
@@ -39,7 +39,7 @@ def prepare(
         spec: the --data value.
         tokenizer: "bytes", "characters", "sp1024" ..., the tokenizer of an artifact, or None for the default.
         data_dir: folder of local copies and downloads (--data-dir).
-        encoding_errors: "strict" or "replace", what to do with bytes that are not UTF-8.
+        encoding_errors: "strict" or "replace", what to do with bytes that are not UTF-8; only of text.
         cache_dir: folder of kept tokens; by default in the user's cache.
         offline: use only what lies on this machine.
 
@@ -50,6 +50,8 @@ def prepare(
     """
     source, argument = parse_spec(spec)
     if source == "shards":
+        if encoding_errors != "strict":
+            raise UsageError(f"--data {spec}: shards hold tokens, not text; leave --encoding-errors out")
         return prepare_shards(Path(argument).expanduser(), name=spec, tokenizer=tokenizer)
     corpus = load_corpus(spec, data_dir=data_dir, encoding_errors=encoding_errors, offline=offline)
     return prepare_text(corpus, tokenizer=tokenizer, cache_dir=cache_dir)

@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 ALPHABET = b"\n abcdefghijklmnopqrstuvwxy"
 # Each state has 256 equally likely slots; a probability is a number of slots over 256, so it is exact.
 NUM_SLOTS = 256
-# A model cannot be more than k bits shorter than the true source with probability above 2**-k (Kraft), so
-# twenty bits leave 1e-6 to chance: a shorter code has seen the text.
-LEAK_BITS = 20.0
 
 
 def _raw(*key: int | str) -> np.random.PCG64:
@@ -69,8 +66,3 @@ class MarkovSource:
     def total_nats(self, text: bytes) -> float:
         """Give the true source's code length of the whole text, in nats."""
         return math.fsum(self.nats_per_byte(text).tolist())
-
-
-def leaked_bits(model_nats: float, source_nats: float) -> float:
-    """Say by how many bits a model's code is shorter than the source's; above `LEAK_BITS` it is a leak."""
-    return (source_nats - model_nats) / math.log(2)

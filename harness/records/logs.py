@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, cast
+from typing import Self
 
 from harness.errors import RecordError, RunError
 from harness.records.safeio import JSON, open_regular, parse_json
@@ -121,12 +121,23 @@ class LogEvent:
 
 @dataclass(frozen=True, slots=True)
 class LogStep:
-    """One step line of a log; `seconds` are those spent at its end, None where they are not logged."""
+    """One step line of a log; what is not logged as a number is None.
+
+    Attributes:
+        line: its number in the file, from 1.
+        step: optimiser step, from 1.
+        loss_nats: training loss in nats a token.
+        seconds: spent at its end.
+        lr_scale: factor on every learning rate.
+        momentum: of the matrix optimiser.
+    """
 
     line: int
     step: int
     loss_nats: float
     seconds: float | None = None
+    lr_scale: float | None = None
+    momentum: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +203,16 @@ def _parse_step(entry: LogEvent) -> LogStep:
         raise RecordError(f"{LOG_FILE} line {entry.line}: step is {step!r:.40}, expected a whole number")
     if isinstance(loss_nats, bool) or not isinstance(loss_nats, int | float):
         raise RecordError(f"{LOG_FILE} line {entry.line}: loss_nats is {loss_nats!r:.40}, expected a number")
-    seconds = entry.fields.get("seconds")
-    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     return LogStep(
         line=entry.line,
         step=step,
         loss_nats=float(loss_nats),
-        seconds=float(cast("float", seconds)) if is_number else None,
+        seconds=_number(entry, "seconds"),
+        lr_scale=_number(entry, "lr_scale"),
+        momentum=_number(entry, "momentum"),
     )
+
+
+def _number(entry: LogEvent, key: str) -> float | None:
+    value = entry.fields.get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
-from harness.metrics import bits_per_byte, perplexity
+from harness.metrics import bits_per_byte, leaked_bits, perplexity
 from harness.records.logs import LOG_FILE
 from harness.records.native import CONFIG_FILE, RECORD_FILE
 from harness.records.safeio import JSON
 from harness.records.schema import EvalModePart, MetricsPart, Record, TokenizerPart
 from harness.records.scores import SCORES_FILE
 from harness.records.values import Value
-from harness.verify.agreement import judge_agreement
-from harness.verify.case import NativeCase
+from harness.verify.agreement import judge_agreement, show
+from harness.verify.case import NativeCase, UnavailableError
 from harness.verify.findings import Finding, FindingStatus
 from harness.verify.rules import Rule
 
@@ -50,6 +50,26 @@ def _judge_arithmetic(case: NativeCase, rule: Rule, key: str, metrics: MetricsPa
         if finding.status != "pass":
             return finding
     return rule.finding(case.name, "pass", f"{key}: follows from its totals", path=RECORD_FILE)
+
+
+def source_is_not_beaten(case: NativeCase, rule: Rule) -> Iterator[Finding]:
+    """M7: fails when the scored code is shorter than the true source's by more bits than chance gives."""
+    metrics, sources = case.test_metrics, case.record.data.source_nats
+    if not sources:
+        yield rule.finding(case.name, "pass", "the true source of the text is not known")
+        return
+    if metrics.partial or metrics.eval_mode.mode != "sliding":
+        yield rule.finding(case.name, "pass", "not every token was scored once, so the true source is no bound")
+        return
+    if "test" not in sources:
+        raise UnavailableError(f"{RECORD_FILE} has no data.source_nats.test")
+    claim = case.claim("data.source_nats.test", sources["test"])
+    fact = Value(origin="measured", value=case.totals.total_nats, path=SCORES_FILE, label="sum of block_nats")
+    bits = leaked_bits(case.totals.total_nats, sources["test"])
+    status: FindingStatus = "fail" if bits > rule.limits["leak_bits"] else "pass"
+    told = f": {bits:,.1f} bits shorter is a leak" if status == "fail" else ""
+    message = f"{show(fact.value)} nats were scored, the true source takes {show(claim.value)}{told}"
+    yield rule.finding(case.name, status, message, values=[claim, fact])
 
 
 def settings_match(case: NativeCase, rule: Rule) -> Iterator[Finding]:

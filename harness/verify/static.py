@@ -33,6 +33,7 @@ CHECKS: Mapping[str, Check] = {
     "M4": values_agree,
     "M5": checks_data.tune_metrics_hold,
     "M6": values_agree,
+    "M7": checks_data.source_is_not_beaten,
     "S1": checks_run.steps_agree,
     "S2": values_agree,
     "S3": checks_run.budget_is_kept,

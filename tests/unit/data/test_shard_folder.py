@@ -44,6 +44,11 @@ def test_splits_of_a_folder(folder: Path) -> None:
     assert isinstance(data.tune.tokens, np.memmap), "mapped, not copied"
 
 
+def test_shards_have_no_encoding_to_replace(folder: Path) -> None:
+    with pytest.raises(UsageError, match="shards hold tokens, not text; leave --encoding-errors out"):
+        prepare(f"shards:{folder}", encoding_errors="replace")
+
+
 def test_bytes_are_those_of_the_text(folder: Path, tokenizer: SentencePieceTokenizer) -> None:
     """The model here is lossless, so only spaces after a start token make a difference to decoding."""
     data = prepare(f"shards:{folder}")

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from harness.data.synthetic import ALPHABET, LEAK_BITS, MarkovSource, leaked_bits
+from harness.data.synthetic import ALPHABET, MarkovSource
 
 
 def test_no_text_costs_nothing() -> None:
@@ -62,8 +62,3 @@ def test_foreign_byte_has_no_code() -> None:
 
 def source_is_infinite(text: bytes) -> bool:
     return math.isinf(MarkovSource().total_nats(text))
-
-
-def test_leak_is_counted_in_bits() -> None:
-    assert leaked_bits(model_nats=100.0, source_nats=100.0 + 21 * math.log(2)) == pytest.approx(21)
-    assert 2**-LEAK_BITS < 1e-6

@@ -192,6 +192,14 @@ def test_log_is_read_as_written(tmp_path: Path) -> None:
     assert log_read.count("eval") == 2
 
 
+def test_step_keeps_its_schedule_where_it_is_logged_as_numbers(tmp_path: Path) -> None:
+    with LogWriter(tmp_path) as log:
+        log.write("step", step=1, loss_nats=5.5, lr_scale=0.5, momentum=1)
+        log.write("step", step=2, loss_nats=5.5, lr_scale="fast", momentum=True)
+    steps = [(step.lr_scale, step.momentum, step.seconds) for step in read_log(tmp_path).steps]
+    assert steps == [(0.5, 1.0, None), (None, None, None)]
+
+
 def test_each_line_is_on_disk_at_once(tmp_path: Path) -> None:
     log = LogWriter(tmp_path)
     log.write("start", seed=7)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,6 +109,16 @@ def device_on(num_ranks: int) -> Mutation:
     )
 
 
+def source_above_score(bits: float, **sizes: float) -> Mutation:
+    """State a true source whose code is longer than the scored one by so many bits."""
+
+    def change(fields: dict[str, Any]) -> None:
+        source_nats = fields["metrics"]["test"]["total_nats"] + bits * math.log(2)
+        fields["data"]["source_nats"] = {"test": source_nats, **sizes}
+
+    return lambda folder: edit(folder, change)
+
+
 def deeply_nested(raw: bytes) -> bytes:
     return raw.replace(b'"reason": null', b'"reason": ' + b"[" * 5000 + b"]" * 5000)
 
@@ -185,6 +197,7 @@ MUTATIONS: list[tuple[str, str, Mutation]] = [
     ("M5", "nothing scored", put("metrics.tune.num_bytes", 0)),
     ("M6", "stride", put("metrics.test.eval_mode.stride", 32)),
     ("M6", "scores' context", edit_scores(lambda arrays: arrays.update(context=np.int64(64)))),
+    ("M7", "source beaten by 21 bits", source_above_score(21)),
     ("S1", "record", put("progress.steps", NUM_STEPS + 5)),
     ("S1", "spent", put("budget.spent.steps", NUM_STEPS - 1)),
     ("S1", "log", event("end", steps=25)),
@@ -236,6 +249,8 @@ REMARKS: list[tuple[str, str, str, Mutation]] = [
     ("F7", "note", "extra key", put("remark", "mine")),
     ("F7", "note", "extra key inside", put("metrics.test.remark", "mine")),
     ("T1", "note", "unexplained time", put("time.wall_seconds", 200.0)),
+    ("D1", "note", "partial beside a true source", in_order(source_above_score(21), put("metrics.test.partial", True))),
+    ("M7", "unverifiable", "no source of the test text", put("data.source_nats", {"tune": 1.0})),
     ("T3", "note", "contended", put("contended", True)),
     ("D1", "note", "partial", put("metrics.test.partial", True)),
     (
@@ -309,6 +324,8 @@ NEAR_MISSES: list[tuple[str, str, Mutation]] = [
         ),
     ),
     ("M6", "other integer type", edit_scores(lambda arrays: arrays.update(context=np.int32(32)))),
+    ("M7", "source beaten by 19 bits", source_above_score(19, train=1.0)),
+    ("M7", "far from the source", source_above_score(-500)),
     ("S1", "every fifth step logged", edit_log(lambda events: events.__setitem__(slice(1, 21), events[5:21:5]))),
     ("S2", "tokens once more in the log", edit_log(lambda events: events[4].update(tokens=10))),
     (
