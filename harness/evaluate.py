@@ -9,17 +9,17 @@ Letters: N targets of a split, B windows of a batch, T input tokens of a window,
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,41 +29,17 @@ from harness.artifact.container import Artifact
 from harness.data.shards import TokenData, TokenStream, prepare
 from harness.data.tokenizers import Tokenizer, tokenizer_from_blob
 from harness.errors import ArtifactError, HarnessError, RunError, UsageError
+from harness.files import write_atomic
 from harness.method import Method, Task
 from harness.nn.network import Network
 from harness.registry import find_method
+from harness.scoring import EvalMode, ScoreRequest, error_to_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Mode = Literal["sliding", "challenge", "challenge-sliding"]
 BLOCK_BYTES = 4096
 BATCH_TOKENS = {"cpu": 8_192, "cuda": 131_072}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvalMode:
-    """How windows are laid over a split; scores of unlike modes are never compared.
-
-    Attributes:
-        mode: "sliding" scores every target once, with at least `context - stride` tokens before it after the first
-            window; "challenge" is the 16 MB challenge's cut into windows of `context` without carried context, whose
-            tail is dropped; "challenge-sliding" is that contest's sliding window, which scores the tail repeatedly.
-        context: input tokens of a window.
-        stride: targets scored by a window after the first; equal to `context` in mode "challenge".
-    """
-
-    mode: Mode = "sliding"
-    context: int
-    stride: int
-
-    def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise UsageError(f"eval mode '{self.mode}': choose one of {', '.join(get_args(Mode))}")
-        if not 1 <= self.stride <= self.context:
-            raise UsageError(f"eval stride {self.stride}: choose 1 to {self.context} (the context)")
-        if self.mode == "challenge" and self.stride != self.context:
-            raise UsageError(f"eval mode challenge has stride = context = {self.context}, got {self.stride}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +100,7 @@ class Scores:
         num_tokens, num_bytes = int(self.block_tokens.sum()), int(self.block_bytes.sum())
         loss_nats = total_nats / num_tokens
         return {
-            "eval_mode": {
-                "mode": self.eval_mode.mode,
-                "context": self.eval_mode.context,
-                "stride": self.eval_mode.stride,
-            },
+            "eval_mode": asdict(self.eval_mode),
             "partial": self.partial,
             "val_bpb": total_nats / math.log(2) / num_bytes,
             "loss_nats": loss_nats,
@@ -141,19 +113,18 @@ class Scores:
 
     def save(self, path: Path) -> None:
         """Write the block arrays as an .npz file (same scores, same bytes), whole or not at all."""
-        partial_path = path.with_name(path.name + ".tmp")
-        with partial_path.open("wb") as file:
-            np.savez_compressed(
-                file,
-                block_nats=self.block_nats,
-                block_bytes=self.block_bytes,
-                block_tokens=self.block_tokens,
-                block_correct=self.block_correct,
-                block_size_bytes=np.int64(BLOCK_BYTES),
-                context=np.int64(self.eval_mode.context),
-                stride=np.int64(self.eval_mode.stride),
-            )
-        partial_path.replace(path)
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            block_nats=self.block_nats,
+            block_bytes=self.block_bytes,
+            block_tokens=self.block_tokens,
+            block_correct=self.block_correct,
+            block_size_bytes=np.int64(BLOCK_BYTES),
+            context=np.int64(self.eval_mode.context),
+            stride=np.int64(self.eval_mode.stride),
+        )
+        write_atomic(path, buffer.getvalue())
 
 
 class _Row:
@@ -303,33 +274,12 @@ def load_artifact(path: Path, device: str = "cpu") -> LoadedArtifact:
     return LoadedArtifact(artifact=artifact, method=method, network=network, tokenizer=tokenizer)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScoreRequest:
-    """What the fresh process is asked to do; everything it knows.
-
-    Attributes:
-        artifact: path of the file.
-        data: the `--data` value of the corpus.
-        data_dir: folder of local corpora.
-        encoding_errors: how the corpus was read.
-        splits: splits to score, "tune" or "test".
-        eval_mode: how windows lie.
-        device: torch device.
-        scores_path: where the block sums of the test split are written, if anywhere.
-    """
-
-    artifact: str
-    data: str
-    data_dir: str | None = None
-    encoding_errors: str = "strict"
-    splits: tuple[str, ...] = ("test",)
-    eval_mode: EvalMode
-    device: str = "cpu"
-    scores_path: str | None = None
-
-
 def score_artifact(request: ScoreRequest) -> dict[str, Any]:
-    """Score the splits of a request; returns metrics by split, the data manifest and the dense-equivalent counts."""
+    """Score the splits of a request; returns a JSON object.
+
+    Its keys: "metrics" by split, "data" (the manifest), "params" (dense-equivalent counts of the network) and
+    "test_openings" (why the test split was opened, each time that it was).
+    """
     loaded = load_artifact(Path(request.artifact), request.device)
     data = prepare(
         request.data,
@@ -346,54 +296,12 @@ def score_artifact(request: ScoreRequest) -> dict[str, Any]:
         metrics[split] = scores.metrics()
     counts = loaded.method.count_params(loaded.network)
     params = {"effective": counts.effective, "active": counts.active}
-    return {"metrics": metrics, "data": data.manifest(), "params": params}
-
-
-def score_in_fresh_process(request: ScoreRequest) -> dict[str, Any]:
-    """Run `score_artifact` in a new interpreter, so that nothing of this one's memory can leak into a score.
-
-    Raises:
-        RunError: the process died; a clean error of the child is raised with its own text and kind.
-    """
-    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
-        request_path, result_path = Path(folder, "request.json"), Path(folder, "result.json")
-        request_path.write_text(json.dumps(_request_to_json(request)), encoding="utf-8")
-        command = [sys.executable, "-m", "harness.evaluate", str(request_path), str(result_path)]
-        done = subprocess.run(command, env=_child_environment(), capture_output=True, text=True, check=False)
-        if not result_path.exists():
-            tail = (done.stderr.strip().splitlines() or ["no output"])[-1]
-            raise RunError(f"the scoring process ended with code {done.returncode}: {tail}")
-        result: dict[str, Any] = json.loads(result_path.read_text(encoding="utf-8"))
-    if "error" in result:
-        kind = next((k for k in _error_kinds() if k.__name__ == result["kind"]), RunError)
-        raise kind(result["error"])
-    return result
-
-
-def _error_kinds() -> Iterator[type[HarnessError]]:
-    pending: list[type[HarnessError]] = [HarnessError]
-    while pending:
-        kind = pending.pop()
-        pending += kind.__subclasses__()
-        yield kind
-
-
-def _child_environment() -> dict[str, str]:
-    """The parent's environment without the variables that would make the child a rank of a distributed run."""
-    ranked = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
-    return {name: value for name, value in os.environ.items() if name not in ranked and "TORCHELASTIC" not in name}
-
-
-def _request_to_json(request: ScoreRequest) -> dict[str, Any]:
-    fields = {name: getattr(request, name) for name in ScoreRequest.__slots__}
-    mode = request.eval_mode
-    return fields | {"eval_mode": {"mode": mode.mode, "context": mode.context, "stride": mode.stride}}
-
-
-def _request_from_json(fields: Mapping[str, Any]) -> ScoreRequest:
-    return ScoreRequest(
-        **{**fields, "eval_mode": EvalMode(**fields["eval_mode"]), "splits": tuple(fields["splits"])},
-    )
+    return {
+        "metrics": metrics,
+        "data": data.manifest(),
+        "params": params,
+        "test_openings": list(data.test_openings),
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -401,14 +309,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m harness.evaluate", description=__doc__.splitlines()[0])
     parser.add_argument("request", type=Path, help="JSON file of a ScoreRequest")
     parser.add_argument("result", type=Path, help="JSON file to write")
+    parser.add_argument("--with-parent", action="store_true", help="end when standard input ends")
     options = parser.parse_args(arguments)
+    if options.with_parent:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        request = _request_from_json(json.loads(options.request.read_text(encoding="utf-8")))
-        result = score_artifact(request)
+        request = ScoreRequest.from_json(json.loads(options.request.read_text(encoding="utf-8")))
+        result: dict[str, Any] = score_artifact(request)
     except HarnessError as error:
-        result = {"error": str(error), "kind": type(error).__name__}
-    options.result.write_text(json.dumps(result), encoding="utf-8")
+        result = error_to_json(error)
+    write_atomic(options.result, json.dumps(result).encode())
     return 1 if "error" in result else 0
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of standard input, which is when the process that holds its other end is gone."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
 
 
 if __name__ == "__main__":

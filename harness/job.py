@@ -10,11 +10,11 @@ from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.data.shards import TokenData
-    from harness.evaluate import EvalMode, Mode
     from harness.method import Method
     from harness.plan import Plan
     from harness.registry import MethodInfo
     from harness.run_record import RunRecord
+    from harness.scoring import EvalMode, Mode
     from harness.settings import RunSettings
     from harness.training.budget import Budget
     from harness.training.loop import StepReport
@@ -44,7 +44,7 @@ class RunRequest:
 
     def resolve_eval_mode(self, context: int) -> EvalMode:
         """Return the eval mode, by default a sliding window of the training context with half of it as stride."""
-        from harness.evaluate import EvalMode
+        from harness.scoring import EvalMode
 
         eval_context = self.eval_context or context
         if eval_context > context:

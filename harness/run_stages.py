@@ -18,13 +18,14 @@ import torch
 from harness.artifact.container import ArtifactSummary, PlannedTensor, write_artifact
 from harness.artifact.params import decoder_closure_bytes, plugin_bytes
 from harness.errors import RunError
-from harness.evaluate import ScoreRequest, score_in_fresh_process, score_network
+from harness.evaluate import score_network
 from harness.job import Job
 from harness.nn.network import Network
 from harness.records.logs import LogWriter
 from harness.records.native import ARTIFACT_FILE, CHECKPOINT_FILE
 from harness.records.scores import SCORES_FILE
 from harness.run_record import utc_now
+from harness.scoring import ScoreRequest, score_in_fresh_process
 from harness.training.clock import Clock
 from harness.training.loop import Trainer
 

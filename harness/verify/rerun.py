@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.records.native import ARTIFACT_FILE
 from harness.records.schema import Record
 from harness.records.scores import SCORES_FILE, read_scores
+from harness.scoring import EvalMode, ScoreRequest, score_in_fresh_process
 from harness.verify.replay import Rescored, Retrainer, Scorer
 
 
@@ -21,7 +22,6 @@ def make_scorer(data_dir: Path | None, device: str) -> Scorer:
     """
 
     def score(folder: Path, record: Record) -> Rescored:
-        from harness.evaluate import EvalMode, ScoreRequest, score_in_fresh_process
         from harness.training.ranks import choose_device
 
         assert record.metrics.test is not None, "only complete records are scored again"

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from harness.errors import RunError, UsageError
-from harness.evaluate import BLOCK_BYTES, EvalMode, iter_windows, score_network
+from harness.evaluate import BLOCK_BYTES, iter_windows, score_network
 from harness.nn.network import Network
+from harness.scoring import EvalMode
 
 
 @dataclass
@@ -203,20 +204,6 @@ def test_logits_that_are_not_finite_are_an_error() -> None:
     network = Bigram(torch.full((2, 2), float("nan")))
     with pytest.raises(RunError, match="not finite"):
         score_network(network, FakeData(np.ones(2, dtype=int)), stream, EvalMode(context=4, stride=4))
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"mode": "slide", "context": 8, "stride": 4},
-        {"context": 8, "stride": 9},
-        {"context": 8, "stride": 0},
-        {"mode": "challenge", "context": 8, "stride": 4},
-    ],
-)
-def test_wrong_modes_are_refused(fields: dict) -> None:
-    with pytest.raises(UsageError, match="eval"):
-        EvalMode(**fields)
 
 
 def test_split_too_short_for_a_challenge_window() -> None:
