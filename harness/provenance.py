@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Iterable
@@ -15,17 +16,37 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE_ROOT = Path(__file__).resolve().parent
+# While it is written, its name ends in a number.
+_BYTECODE = re.compile(r"\.pyc(\.\d+)?$")
+
+
+def files_below(folder: Path) -> list[Path]:
+    """List every file below a folder, also behind links, but for the bytecode that the interpreter keeps there.
+
+    Whatever lies there may hold weights, so nothing is left out by its kind.
+    """
+    found: list[Path] = []
+    seen: set[Path] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = Path(place)
+        if here.resolve() in seen:  # links can make a circle
+            folders.clear()
+            continue
+        seen.add(here.resolve())
+        folders.sort()
+        found += [here / name for name in names if not (here.name == "__pycache__" and _BYTECODE.search(name))]
+    return sorted(path for path in found if path.is_file())
 
 
 def hash_sources(folders: Iterable[Path]) -> str:
-    """Hash the Python and TOML sources below `folders`: relative names and contents, in sorted order."""
+    """Hash all files below `folders`: relative names and contents, in sorted order."""
     digest = hashlib.sha256()
     for folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if path.suffix in {".py", ".toml"} and "__pycache__" not in path.parts:
-                name = f"{folder.name}/{path.relative_to(folder).as_posix()}"
-                digest.update(f"{name}\0{path.stat().st_size}\0".encode())
-                digest.update(path.read_bytes())
+        for path in files_below(folder):
+            name = f"{folder.name}/{path.relative_to(folder).as_posix()}"
+            content = path.read_bytes()
+            digest.update(f"{name}\0{len(content)}\0".encode())
+            digest.update(content)
     return digest.hexdigest()
 
 

@@ -1,10 +1,13 @@
-"""Counting code: the sources of a plugin, and every source file of ours that decoding and scoring needs.
+"""Counting code: the files of a plugin, and every file of ours that decoding and scoring needs.
 
 The closure is found by reading, not by running: starting from the modules that decode and score, every `import`
 statement is followed, also those inside functions, as far as it names our own packages. What only a type checker
 reads (`if TYPE_CHECKING:`) is left out. A package on the way counts with its `__init__.py`. Modules that nothing
 on the path imports (commands, verification, records) are thereby not counted, and the standard library and
 installed packages never are. Bytes are those of the files as they are, comments included.
+
+A module can read what lies beside it, so files of other kinds count with every module of their folder, and the
+plugin's own folder counts whole.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.provenance import files_below
 
 OWN_PACKAGES = ("harness", "methods", "baselines")
 # What turns an artifact into a score, apart from the method itself.
@@ -23,17 +27,16 @@ METHOD_MODULE = "method"
 
 
 def plugin_bytes(folder: Path) -> int:
-    """Count the bytes of a plugin's Python sources.
+    """Count the bytes of all files of a plugin, whatever their kind.
 
     Args:
         folder: the plugin's package folder.
     """
-    sources = sorted(folder.rglob("*.py"))
-    return sum(path.stat().st_size for path in sources if "__pycache__" not in path.parts)
+    return sum(path.stat().st_size for path in files_below(folder))
 
 
 def decoder_closure_bytes(package: str) -> int:
-    """Count the bytes of every source file needed to decode and score a plugin's artifact.
+    """Count the bytes of every file needed to decode and score a plugin's artifact.
 
     Args:
         package: import name of the plugin package; its `method` module and the scorer are the starting points.
@@ -45,8 +48,16 @@ def decoder_closure_bytes(package: str) -> int:
 
 
 def decoder_closure(package: str) -> dict[str, Path]:
-    """List the source files that `decoder_closure_bytes` counts, by module name."""
-    return import_closure([*SCORING_MODULES, f"{package}.{METHOD_MODULE}"], (*OWN_PACKAGES, package.split(".")[0]))
+    """List the files that `decoder_closure_bytes` counts: sources by module name, the rest as package/file."""
+    modules = import_closure([*SCORING_MODULES, f"{package}.{METHOD_MODULE}"], (*OWN_PACKAGES, package.split(".")[0]))
+    plugin = modules[package].parent
+    others = {f"{package}/{path.relative_to(plugin).as_posix()}": path for path in files_below(plugin)}
+    for module, source in modules.items():
+        home = module if source.name == "__init__.py" else module.rpartition(".")[0]
+        beside = (path for path in source.parent.iterdir() if path.is_file() and path.suffix != ".py")
+        others |= {f"{home}/{path.name}": path for path in beside}
+    counted = set(modules.values())
+    return modules | {name: path for name, path in sorted(others.items()) if path not in counted}
 
 
 def import_closure(modules: Sequence[str], packages: Sequence[str]) -> dict[str, Path]:

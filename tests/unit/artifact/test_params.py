@@ -75,19 +75,60 @@ def test_missing_start_and_broken_source(own: Path) -> None:
         import_closure(["demo_own.start"], ["demo_own"])
 
 
-def test_plugin_bytes_count_sources_only(own: Path) -> None:
+def test_plugin_bytes_count_every_file(own: Path) -> None:
     (own / "__pycache__").mkdir()
-    (own / "__pycache__" / "x.py").write_text("y" * 1000)
-    (own / "README.md").write_text("z" * 1000)
-    assert plugin_bytes(own) == sum(len(text.encode()) for text in SOURCES.values())
+    (own / "__pycache__" / "start.cpython-311.pyc").write_text("y" * 1000)
+    sources_bytes = sum(len(text.encode()) for text in SOURCES.values())
+    assert plugin_bytes(own) == sources_bytes
+    (own / "lazy" / "weights.npz").write_bytes(b"z" * 1000)
+    (own / "__pycache__" / "weights.npz").write_bytes(b"z" * 100)
+    assert plugin_bytes(own) == sources_bytes + 1100
+
+
+PLUGIN = {
+    "__init__.py": "",
+    "shared/__init__.py": "",
+    "shared/table.bin": "t" * 30,
+    "unused/__init__.py": "",
+    "unused/table.bin": "u" * 70,
+    "codec/__init__.py": "",
+    "codec/method.py": "from demo_plugin import shared",
+    "codec/method.toml": "m" * 11,
+    "codec/never_imported.py": "W = " + "1" * 400,
+    "codec/data/weights.npz": "w" * 500,
+}
+
+
+def test_nothing_hides_in_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in PLUGIN.items():
+        path = tmp_path / "demo_plugin" / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = decoder_closure("demo_plugin.codec")
+    assert [name for name in found if name.startswith("demo_plugin")] == [
+        "demo_plugin",
+        "demo_plugin.codec",
+        "demo_plugin.codec.method",
+        "demo_plugin.shared",
+        "demo_plugin.codec/data/weights.npz",
+        "demo_plugin.codec/method.toml",
+        "demo_plugin.codec/never_imported.py",
+        "demo_plugin.shared/table.bin",
+    ]
+    assert len(set(found.values())) == len(found), "no file counts twice"
+    before = decoder_closure_bytes("demo_plugin.codec")
+    (tmp_path / "demo_plugin" / "codec" / "more.npz").write_bytes(b"x" * 77)
+    assert decoder_closure_bytes("demo_plugin.codec") == before + 77
 
 
 def test_closure_of_a_built_in_method() -> None:
     found = decoder_closure("baselines.dense")
-    for needed in ("harness.evaluate", "baselines.dense.method", "harness.artifact.container", "harness.nn.network"):
-        assert needed in found
+    needed = "harness.evaluate", "baselines.dense.method", "harness.artifact.container", "harness.nn.network"
+    assert {*needed, "baselines.dense/method.toml"} <= set(found)
     # Commands, verification and other plugins neither decode nor score.
     for name in ("harness.cli", "harness.verify", "harness.artifact.inspect", "methods.legendre.method"):
         assert name not in found
+    assert not any("legendre" in name for name in found)
     assert decoder_closure_bytes("baselines.dense") == sum(path.stat().st_size for path in found.values())
     assert decoder_closure_bytes("baselines.dense") > plugin_bytes(found["baselines.dense.method"].parent)
