@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FORMATS = ("table", "json")
+SCORING_LEVELS = ("evaluate", "retrain")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +44,8 @@ def run_verify(paths: Sequence[Path], options: VerifyOptions, console: Console) 
     """Verify, print or write the report, and return the exit code.
 
     Raises:
-        UsageError: unknown format or level, a wrong rules file, or no record at a path.
+        UsageError: unknown format or level, a wrong rules file, no record at a path, or a level whose device or
+            packages are missing here.
     """
     if options.output_format not in FORMATS:
         raise UsageError(f"--format {options.output_format}: {suggest(options.output_format, FORMATS)}")
@@ -53,8 +55,11 @@ def run_verify(paths: Sequence[Path], options: VerifyOptions, console: Console) 
             level=options.level,
             rules=load_rules(options.rules),
             is_strict=options.is_strict,
-            score=make_scorer(options.data_dir, options.device),
-            retrain=make_retrainer(options.data_dir, options.device, status.update),
+            # Only what the level needs is made: making imports torch.
+            score=make_scorer(options.data_dir, options.device) if options.level in SCORING_LEVELS else None,
+            retrain=(
+                make_retrainer(options.data_dir, options.device, status.update) if options.level == "retrain" else None
+            ),
             fresh_seed=options.fresh_seed,
             on_progress=lambda done, total, name: status.update(f"verifying {done + 1} of {total}"),
         )

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
+from harness.errors import missing_extra
 from harness.records.native import ARTIFACT_FILE
 from harness.records.schema import Record
 from harness.records.scores import SCORES_FILE, read_scores
 from harness.scoring import EvalMode, ScoreRequest, score_in_fresh_process
 from harness.verify.replay import Rescored, Retrainer, Scorer
+
+
+def _choose_device(device: str) -> str:
+    """Choose the device before the first record: a wrong option is no finding about anyone's record."""
+    if find_spec("torch") is None:
+        raise missing_extra("scoring or training again", "train")
+    from harness.training.ranks import choose_device
+
+    return choose_device(device)
 
 
 def make_scorer(data_dir: Path | None, device: str) -> Scorer:
@@ -19,11 +30,14 @@ def make_scorer(data_dir: Path | None, device: str) -> Scorer:
     Args:
         data_dir: folder of local corpora.
         device: torch device, as `--device` takes it.
+
+    Raises:
+        MissingExtraError: torch is not installed.
+        UsageError: there is no such device here.
     """
+    torch_device = _choose_device(device)
 
     def score(folder: Path, record: Record) -> Rescored:
-        from harness.training.ranks import choose_device
-
         assert record.metrics.test is not None, "only complete records are scored again"
         mode = record.metrics.test.eval_mode
         with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
@@ -34,7 +48,7 @@ def make_scorer(data_dir: Path | None, device: str) -> Scorer:
                     data_dir=str(data_dir) if data_dir else None,
                     encoding_errors=record.data.encoding_errors,
                     eval_mode=EvalMode(mode=mode.mode, context=mode.context, stride=mode.stride),
-                    device=choose_device(device),
+                    device=torch_device,
                     scores_path=str(Path(scratch, SCORES_FILE)),
                 )
             )
@@ -56,7 +70,12 @@ def make_retrainer(data_dir: Path | None, device: str, said: Callable[[str], Non
         data_dir: folder of local corpora.
         device: torch device, as `--device` takes it.
         said: told what is being trained.
+
+    Raises:
+        MissingExtraError: torch is not installed.
+        UsageError: there is no such device here.
     """
+    _choose_device(device)
 
     def retrain(folder: Path, record: Record, seed: int) -> Record:
         from harness.progress import SilentReporter
