@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.errors import HarnessError, UsageError
+from harness import cli_options as opt
+from harness.errors import HarnessError, UsageError, missing_extra
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from harness.job import RunRequest
 
 app = typer.Typer(
     name="harness",
@@ -27,8 +31,8 @@ app.add_typer(data_app, name="data")
 # click's UsageError, which typer took from click and now carries inside itself
 CommandLineError: type[Exception] = typer.BadParameter.__mro__[1]
 
-FormatOption = Annotated[str, typer.Option("--format", help="table, markdown or json.")]
-DataDirOption = Annotated[Path | None, typer.Option(help="Folder of local corpora (also HARNESS_DATA_DIR).")]
+EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
+RESUME_OPTIONS = ("resume", "data_dir", "device")
 
 
 def _console(stderr: bool = False) -> Console:
@@ -60,111 +64,109 @@ class _State:
 
 
 @app.command()
-def methods(output_format: FormatOption = "table") -> None:
+def methods(output_format: opt.Format = "table") -> None:
     """List methods and baselines with their presets."""
-    from harness.views import methods_table
+    from harness.views import methods_view
 
-    methods_table().print_to(_console(), output_format)
+    methods_view().print_to(_console(), output_format)
 
 
 @data_app.command("list")
-def data_list(data_dir: DataDirOption = None, output_format: FormatOption = "table") -> None:
+def data_list(data_dir: opt.DataDir = None, output_format: opt.Format = "table") -> None:
     """List the corpora that --data takes, and which are on this machine."""
-    from harness.views import sources_table
+    from harness.views import sources_view
 
-    sources_table(data_dir).print_to(_console(), output_format)
+    sources_view(data_dir).print_to(_console(), output_format)
 
 
 @app.command()
-def doctor(output_format: FormatOption = "table") -> None:
+def doctor(output_format: opt.Format = "table") -> None:
     """Say what this machine can run, and what is missing."""
-    from harness.views import doctor_table
+    from harness.views import doctor_view
 
-    table, healthy = doctor_table()
-    table.print_to(_console(), output_format)
-    if not healthy:
+    view, is_healthy = doctor_view()
+    view.print_to(_console(), output_format)
+    if not is_healthy:
         raise typer.Exit(1)
 
 
 @app.command()
 def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
-    method: Annotated[str | None, typer.Option(help="Method or baseline; see `harness methods`.")] = None,
-    budget: Annotated[
-        str | None, typer.Option(help="27h, 90m, 600s (wall clock), 27gpuh, 2000steps, 50Mtok or 1e15flop.")
-    ] = None,
-    preset: Annotated[str, typer.Option(help="Preset of the method.")] = "small",
-    data: Annotated[str, typer.Option(help="Corpus; see `harness data list`.")] = "shakespeare",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of initialisation and data order.")] = 0,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Setting of model, train or export as key=value; repeatable."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Record folder to make [default: records/<run>].")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with an unfinished record folder.")] = None,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(help="bytes, characters, or sp1024 and the like [default: the corpus's own]."),
-    ] = None,
-    data_dir: DataDirOption = None,
-    encoding_errors: Annotated[str, typer.Option(help="Invalid UTF-8: strict refuses, replace records.")] = "strict",
-    eval_mode: Annotated[str, typer.Option(help="sliding, challenge or challenge-sliding.")] = "sliding",
-    eval_context: Annotated[int | None, typer.Option(min=1, help="Input tokens [default: as in training].")] = None,
-    eval_stride: Annotated[
-        int | None, typer.Option(min=1, help="Targets a window [default: half the context].")
-    ] = None,
-    max_artifact_bytes: Annotated[int | None, typer.Option(min=1, help="Cap on the stored file, in bytes.")] = None,
-    max_params: Annotated[int | None, typer.Option(min=1, help="Cap on trained parameters.")] = None,
-    rules: Annotated[str | None, typer.Option(help="A contest's caps: parameter-golf.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    context: typer.Context,
+    method: opt.Method = None,
+    budget: opt.Budget = None,
+    preset: opt.Preset = "small",
+    data: opt.Data = "shakespeare",
+    seed: opt.Seed = 0,
+    overrides: opt.Overrides = None,
+    out: opt.RunOut = None,
+    resume: opt.Resume = None,
+    tokenizer: opt.Tokenizer = None,
+    data_dir: opt.DataDir = None,
+    encoding_errors: opt.EncodingErrors = "strict",
+    eval_mode: opt.EvalMode = "sliding",
+    eval_context: opt.EvalContext = None,
+    eval_stride: opt.EvalStride = None,
+    max_artifact_bytes: opt.MaxArtifactBytes = None,
+    max_params: opt.MaxParams = None,
+    rules: opt.Contest = None,
+    device: opt.Device = "auto",
 ) -> None:
     """Train, export and score one method under a budget; write a record folder that others can verify."""
-    from harness.job import RunRequest
     from harness.progress import TerminalReporter
+    from harness.provenance import has_module
+
+    if not has_module("torch"):
+        raise missing_extra("harness run", "train")
+    if resume is not None:
+        _refuse_options_beside_resume(context)
+    elif method is None or budget is None:
+        raise UsageError("harness run needs --method and --budget, for example: --method legendre --budget 2m")
     from harness.runner import resume_run, start_run
 
-    reporter = TerminalReporter(_console(stderr=True))
-    if resume is not None:
-        if method or budget or overrides or out:
-            raise UsageError("--resume goes on with the settings of the record; drop --method, --budget, --set, --out")
-        folder = resume_run(resume, reporter=reporter, data_dir=data_dir, device=device)
-    else:
-        if method is None or budget is None:
-            raise UsageError("harness run needs --method and --budget, for example: --method legendre --budget 2m")
-        request = RunRequest(
-            method=method,
-            preset=preset,
-            budget=budget,
-            data=data,
-            seed=seed,
-            overrides=tuple(overrides or ()),
-            tokenizer=tokenizer,
-            encoding_errors=encoding_errors,
-            eval_mode=eval_mode,
-            eval_context=eval_context,
-            eval_stride=eval_stride,
-            max_artifact_bytes=max_artifact_bytes,
-            max_params=max_params,
-            rules=rules,
-        )
-        folder = start_run(request, reporter=reporter, out=out, data_dir=data_dir, device=device)
+    with TerminalReporter(_console(stderr=True)) as reporter:
+        if resume is not None:
+            folder = resume_run(resume, reporter=reporter, data_dir=data_dir, device=device)
+        else:
+            request = _request(context.params)
+            folder = start_run(request, reporter=reporter, out=out, data_dir=data_dir, device=device)
     if folder is not None:
-        _show([folder], "table")
+        show([folder])
+
+
+def _refuse_options_beside_resume(context: typer.Context) -> None:
+    """A resumed run has its settings from the record; an option that would be dropped in silence is an error."""
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in RESUME_OPTIONS
+        and (source := context.get_parameter_source(parameter.name or "")) is not None
+        and source.name == "COMMANDLINE"
+    ]
+    if given:
+        raise UsageError(f"--resume goes on with the settings of the record; drop {', '.join(given)}")
+
+
+def _request(options: dict[str, Any]) -> RunRequest:
+    from harness.job import RunRequest
+
+    names = {field.name for field in dataclasses.fields(RunRequest)}
+    asked = {name: value for name, value in options.items() if name in names}
+    return RunRequest(**asked | {"overrides": tuple(options["overrides"] or ())})
 
 
 @app.command()
 def verify(  # noqa: PLR0913  as above
-    records: Annotated[list[Path], typer.Argument(help="Record folders, or folders that hold some at any depth.")],
-    level: Annotated[
-        str, typer.Option(help="static (files), decode (artifact), evaluate (scores again), retrain (trains again).")
-    ] = "static",
-    output_format: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
-    out: Annotated[Path | None, typer.Option(help="Write the report to this file.")] = None,
-    rules: Annotated[Path | None, typer.Option(help="TOML file of rules laid over the shipped ones, by id.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Count what cannot be verified as a failure.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="List what passed, too.")] = False,
-    fresh_seed: Annotated[int | None, typer.Option(min=0, help="Level retrain: train with this seed.")] = None,
-    data_dir: DataDirOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda, for evaluate and retrain.")] = "auto",
+    records: opt.Records,
+    level: opt.Level = "static",
+    output_format: opt.ReportFormat = "table",
+    out: opt.ReportOut = None,
+    rules: opt.Rules = None,
+    strict: opt.Strict = False,
+    verbose: opt.Verbose = False,
+    fresh_seed: opt.FreshSeed = None,
+    data_dir: opt.DataDir = None,
+    device: opt.VerifyDevice = "auto",
 ) -> None:
     """Check records against their own evidence; exit code 1 if one fails."""
     from harness.verify.command import VerifyOptions, run_verify
@@ -185,44 +187,36 @@ def verify(  # noqa: PLR0913  as above
 
 
 @app.command()
-def show(
-    records: Annotated[list[Path], typer.Argument(help="Record folders, or folders that hold some.")],
-    output_format: FormatOption = "table",
-) -> None:
+def show(records: opt.Records, output_format: opt.Format = "table") -> None:
     """Show one record in full, or several side by side."""
-    _show(records, output_format)
+    from harness.record_views import records_view
 
-
-def _show(records: list[Path], output_format: str) -> None:
-    from harness.views import record_tables
-
-    for table in record_tables(records):
-        table.print_to(_console(), output_format)
+    records_view(records).print_to(_console(), output_format)
 
 
 @app.command()
-def diff(
-    first: Annotated[Path, typer.Argument(help="Record folder A.")],
-    second: Annotated[Path, typer.Argument(help="Record folder B.")],
-    output_format: FormatOption = "table",
-) -> None:
+def diff(first: opt.RecordA, second: opt.RecordB, output_format: opt.Format = "table") -> None:
     """Say where two records differ: settings, costs, scores, with the paired difference over blocks of text."""
-    from harness.views import diff_tables
+    from harness.diff_views import diff_view
 
-    for table in diff_tables(first, second):
-        table.print_to(_console(), output_format)
+    diff_view(first, second).print_to(_console(), output_format)
 
 
 @app.command()
-def inspect(
-    file: Annotated[Path, typer.Argument(help="artifact.bin, .safetensors, .gguf, .npz, .npy, zip or torch file.")],
-    output_format: FormatOption = "table",
-) -> None:
+def inspect(file: opt.ModelFile, output_format: opt.Format = "table") -> None:
     """List what a model file really stores; nothing in it is executed or unpickled."""
-    from harness.views import inspection_tables
+    from harness.views import inspection_view
 
-    for table in inspection_tables(file):
-        table.print_to(_console(), output_format)
+    inspection_view(file).print_to(_console(), output_format)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of record.json."""
+    from harness.records.versions import record_json_schema
+    from harness.tables import View
+
+    View(tables=[], data=record_json_schema()).print_to(_console(), "json")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -235,6 +229,7 @@ def run_command(arguments: list[str]) -> int:
     _State.debug = "--debug" in arguments
     try:
         result: Any = typer.main.get_command(app).main(arguments, prog_name="harness", standalone_mode=False)
+        sys.stdout.flush()
     except HarnessError as error:
         return _fail(error, error.exit_code)
     except CommandLineError as error:
@@ -243,12 +238,23 @@ def run_command(arguments: list[str]) -> int:
         return _fail(error, 130, "interrupted")
     except MemoryError as error:
         return _fail(error, 4, "out of memory; lower --set train.micro_batch_tokens or use a smaller preset")
+    except (BrokenPipeError, SystemExit) as error:
+        return _end_quietly(error)
     except OSError as error:
         return _fail(error, 4, f"{error.strerror or error}: {error.filename or 'no file named'}")
     except Exception as error:  # noqa: BLE001  the last line of defence: a fault of ours, said as one
         where = f"{type(error).__name__}: {error}"
         return _fail(error, 3, f"internal error ({where}). Run again with --debug and report the traceback.")
     return result if isinstance(result, int) else 0
+
+
+def _end_quietly(error: BaseException) -> int:
+    """Nobody reads on, as in `harness methods | head -1`; click and rich make this SystemExit(1), a code of ours."""
+    if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):
+        raise error
+    # The interpreter flushes at exit, which must not meet the pipe again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_BROKEN_PIPE
 
 
 def _describe_usage_error(error: Any) -> str:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import HarnessError
 from harness.provenance import cpu_name, has_module
 
 EXTRAS = {
@@ -20,6 +19,8 @@ EXTRAS = {
     "ray": ("ray",),
     "report": ("matplotlib", "jinja2"),
 }
+# Never downloaded, so their presence says nothing of what a run without a network can read.
+LOCAL_SOURCES = ("text:PATH", "shards:DIR", "synthetic")
 MIN_FREE_DISK_BYTES = 2 * 10**9
 MIN_FREE_MEMORY_BYTES = 2 * 10**9
 
@@ -95,7 +96,7 @@ def _check_methods() -> Iterator[Diagnosis]:
 def _check_data() -> Iterator[Diagnosis]:
     from harness.data.corpora import list_sources
 
-    cached = [source.name for source in list_sources() if source.is_cached]
+    cached = [source.name for source in list_sources() if source.is_cached and source.name not in LOCAL_SOURCES]
     message = f"on this machine: {', '.join(cached)}" if cached else "nothing cached; the first run fetches its corpus"
     yield Diagnosis("pass" if cached else "note", "data", message)
 
@@ -116,6 +117,8 @@ def diagnose() -> list[Diagnosis]:
     for check in CHECKS:
         try:
             lines.extend(check())
-        except HarnessError as error:
-            lines.append(Diagnosis("fail", check.__name__.removeprefix("_check_"), str(error)))
+        except Exception as error:  # noqa: BLE001  a broken installation, which is why one runs this
+            first_line = str(error).partition("\n")[0]
+            message = f"{type(error).__name__}: {first_line}"
+            lines.append(Diagnosis("fail", check.__name__.removeprefix("_check_"), message))
     return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from harness.plan import MAX_EPOCHS
 from harness.tables import Table, fmt
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class TerminalReporter:
-    """Renders a run on a console: a progress bar where it is a terminal, plain lines where it is a file."""
+    """Renders a run on a console: a progress bar where it is a terminal, plain lines where it is a file.
+
+    A context manager: however the run ends, the bar is taken down and the terminal has its cursor back.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -26,6 +29,13 @@ class TerminalReporter:
         self._task: TaskID | None = None
         self._warned_epochs = False
         self._job: Job | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
 
     def planned(self, job: Job) -> None:
         """Print what will be done."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +34,16 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ]
         assert run_command([*arguments, "--out", str(root / method), "--device", "cpu"]) == 0
     return root
+
+
+def copy_record(folder: Path, copy: Path) -> Path:
+    return Path(shutil.copytree(folder, copy))
+
+
+def edit_record(folder: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+    record = json.loads((folder / "record.json").read_text())
+    edit(record)
+    (folder / "record.json").write_text(json.dumps(record))
 
 
 def last_error(capsys: pytest.CaptureFixture[str]) -> str:
@@ -78,37 +92,109 @@ def test_show_one_and_several(records: Path, capsys) -> None:
     assert "legendre/tiny" in table
 
 
-def test_every_number_of_show_is_in_the_record(records: Path, capsys) -> None:
-    run_command(["show", str(records / "dense"), "--format", "json"])
-    shown = capsys.readouterr().out
-    record = json.loads((records / "dense" / "record.json").read_text())
-    assert f"{record['metrics']['test']['val_bpb']:.5f}" in shown
-    assert f"{record['artifact']['artifact_bytes']:,}" in shown
+def read_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
+    """Run a command that must succeed and read its output as one JSON document."""
+    assert run_command([*map(str, arguments), "--format", "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_show_as_json_is_a_list_of_the_records(records: Path, capsys) -> None:
+    expected = [
+        {"folder": str(records / name)} | json.loads((records / name / "record.json").read_text())
+        for name in ("dense", "legendre")
+    ]
+    assert read_json(capsys, "show", records) == expected
+    assert read_json(capsys, "show", records / "dense") == expected[:1]
 
 
 def test_diff_pairs_the_blocks(records: Path, capsys) -> None:
-    assert run_command(["diff", str(records / "dense"), str(records / "legendre"), "--format", "json"]) == 0
-    out = capsys.readouterr().out
-    assert "artifact.artifact_bytes" in out
-    assert "95% interval" in out
+    document = read_json(capsys, "diff", records / "dense", records / "legendre")
+    a, b = (json.loads((records / name / "record.json").read_text()) for name in ("dense", "legendre"))
+    fields = {entry["field"]: entry for entry in document["fields"]}
+    sizes = [record["artifact"]["artifact_bytes"] for record in (a, b)]
+    assert fields["artifact.artifact_bytes"] == {
+        "field": "artifact.artifact_bytes",
+        "a": sizes[0],
+        "b": sizes[1],
+        "delta": sizes[1] - sizes[0],
+    }
+    expected = b["metrics"]["test"]["val_bpb"] - a["metrics"]["test"]["val_bpb"]
+    assert document["paired"]["difference"] == pytest.approx(expected, abs=1e-9)
+    assert document["paired"]["low"] < expected < document["paired"]["high"]
+
+
+def test_diff_says_why_scores_are_not_paired(records: Path, tmp_path: Path, capsys) -> None:
+    copy = copy_record(records / "dense", tmp_path / "copy")
+    edit_record(copy, lambda record: record["metrics"]["test"]["eval_mode"].update(stride=64))
+    document = read_json(capsys, "diff", records / "dense", copy)
+    assert "eval modes differ" in document["paired"]["not_made"]
+
+
+def test_diff_takes_one_record_a_side(records: Path, capsys) -> None:
+    assert run_command(["diff", str(records), str(records / "dense")]) == 2
+    assert "holds 2 records" in last_error(capsys)
 
 
 def test_inspect_adds_up(records: Path, capsys) -> None:
     path = records / "dense" / "artifact.bin"
-    assert run_command(["inspect", str(path), "--format", "json"]) == 0
-    assert f"{path.stat().st_size:,}" in capsys.readouterr().out
+    document = read_json(capsys, "inspect", path)
+    assert document["file_bytes"] == path.stat().st_size == sum(document["bytes_by_part"].values())
+    assert document["num_params_stored"] == sum(row["num_stored"] for row in document["rows"])
+
+
+def test_lists_as_json_keep_their_numbers(capsys) -> None:
+    methods = {method["name"]: method for method in read_json(capsys, "methods")}
+    assert "tiny" in methods["legendre"]["presets"]
+    sources = {source["name"]: source for source in read_json(capsys, "data", "list")}
+    assert sources["shakespeare"]["num_bytes"] == 5_057_198
+    assert sources["synthetic"]["is_cached"] is True
+    assert {line["status"] for line in read_json(capsys, "doctor")} <= {"pass", "note"}
+
+
+def test_schema_is_that_of_the_records(capsys) -> None:
+    assert run_command(["schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert {"metrics", "artifact", "budget"} <= schema["properties"].keys()
+
+
+def test_seeds_beyond_64_bits_are_refused(capsys) -> None:
+    assert run_command(["run", "--method", "dense", "--budget", "2m", "--seed", str(2**63)]) == 2
+    assert "--seed" in last_error(capsys)
+
+
+def test_resume_refuses_every_option_it_would_drop(capsys) -> None:
+    given = ["--seed", "0", "--max-artifact-bytes", "9", "--set", "train.seed=1", "--data", "synthetic"]
+    assert run_command(["run", "--resume", "nowhere", "--device", "cpu", "--data-dir", ".", *given]) == 2
+    error = last_error(capsys)
+    dropped = error.partition("drop ")[2].split(", ")
+    assert set(dropped) == {"--seed", "--max-artifact-bytes", "--set", "--data"}
+
+
+def test_run_without_torch_names_the_extra(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr("harness.provenance.has_module", lambda name: name != "torch")
+    assert run_command(["run", "--method", "dense", "--budget", "2m"]) == 2
+    assert "pip install 'claims-harness[train]'" in last_error(capsys)
+
+
+@pytest.mark.parametrize("output_format", ["table", "json", "markdown"])
+def test_a_reader_that_leaves_is_no_error(output_format: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "harness", "methods", "--format", output_format]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_verify_passes_and_fails_with_the_right_code(records: Path, tmp_path: Path, capsys) -> None:
     assert run_command(["verify", str(records), "--level", "decode"]) == 0
     assert "FAIL" not in capsys.readouterr().out
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    for file in (records / "dense").iterdir():
-        (copy / file.name).write_bytes(file.read_bytes())
-    record = json.loads((copy / "record.json").read_text())
-    record["metrics"]["test"]["val_bpb"] -= 0.1
-    (copy / "record.json").write_text(json.dumps(record))
+    copy = copy_record(records / "dense", tmp_path / "copy")
+
+    def improve(record: dict[str, Any]) -> None:
+        record["metrics"]["test"]["val_bpb"] -= 0.1
+
+    edit_record(copy, improve)
     assert run_command(["verify", str(copy), "--format", "json"]) == 1
     document = json.loads(capsys.readouterr().out)
     assert document["summary"]["fail"] == 1
@@ -157,10 +243,7 @@ def test_verify_does_not_import_torch(records: Path) -> None:
 
 
 def test_hostile_names_are_shown_escaped(records: Path, tmp_path: Path, capsys) -> None:
-    copy = tmp_path / "bad\x1b[31m|name"
-    copy.mkdir()
-    for file in (records / "dense").iterdir():
-        (copy / file.name).write_bytes(file.read_bytes())
+    copy = copy_record(records / "dense", tmp_path / "bad\x1b[31m|name")
     run_command(["show", str(copy), str(records / "dense"), "--format", "markdown"])
     out = capsys.readouterr().out
     assert "\x1b" not in out

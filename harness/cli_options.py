@@ -1,0 +1,59 @@
+"""The options of the command line: names, bounds and help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.records.safeio import MAX_INTEGER
+
+Format = Annotated[str, typer.Option("--format", help="table, markdown or json.")]
+Records = Annotated[list[Path], typer.Argument(help="Record folders, or folders that hold some at any depth.")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of local corpora (also HARNESS_DATA_DIR).")]
+
+# harness run
+Method = Annotated[str | None, typer.Option(help="Method or baseline; see `harness methods`.")]
+Budget = Annotated[str | None, typer.Option(help="27h, 90m, 600s (wall clock), 27gpuh, 2000steps, 50Mtok or 1e15flop.")]
+Preset = Annotated[str, typer.Option(help="Preset of the method.")]
+Data = Annotated[str, typer.Option(help="Corpus; see `harness data list`.")]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_INTEGER, help="Seed of initialisation and data order.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Setting of model, train or export as key=value; repeatable."),
+]
+RunOut = Annotated[Path | None, typer.Option(help="Record folder to make [default: records/<run>].")]
+Resume = Annotated[Path | None, typer.Option(help="Go on with an unfinished record folder.")]
+Tokenizer = Annotated[
+    str | None, typer.Option(help="bytes, characters, or sp1024 and the like [default: the corpus's own].")
+]
+EncodingErrors = Annotated[str, typer.Option(help="Invalid UTF-8: strict refuses, replace records.")]
+EvalMode = Annotated[str, typer.Option(help="sliding, challenge or challenge-sliding.")]
+EvalContext = Annotated[
+    int | None, typer.Option(min=1, max=MAX_INTEGER, help="Input tokens [default: as in training].")
+]
+EvalStride = Annotated[
+    int | None, typer.Option(min=1, max=MAX_INTEGER, help="Targets a window [default: half the context].")
+]
+MaxArtifactBytes = Annotated[int | None, typer.Option(min=1, max=MAX_INTEGER, help="Cap on the stored file, in bytes.")]
+MaxParams = Annotated[int | None, typer.Option(min=1, max=MAX_INTEGER, help="Cap on trained parameters.")]
+Contest = Annotated[str | None, typer.Option(help="A contest's caps: parameter-golf.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+# harness verify
+Level = Annotated[
+    str, typer.Option(help="static (files), decode (artifact), evaluate (scores again), retrain (trains again).")
+]
+ReportFormat = Annotated[str, typer.Option("--format", help="table or json.")]
+ReportOut = Annotated[Path | None, typer.Option(help="Write the report to this file.")]
+Rules = Annotated[Path | None, typer.Option(help="TOML file of rules laid over the shipped ones, by id.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Count what cannot be verified as a failure.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="List what passed, too.")]
+FreshSeed = Annotated[int | None, typer.Option(min=0, max=MAX_INTEGER, help="Level retrain: train with this seed.")]
+VerifyDevice = Annotated[str, typer.Option(help="auto, cpu or cuda, for evaluate and retrain.")]
+
+# harness diff, harness inspect
+RecordA = Annotated[Path, typer.Argument(help="Record folder A.")]
+RecordB = Annotated[Path, typer.Argument(help="Record folder B.")]
+ModelFile = Annotated[Path, typer.Argument(help="artifact.bin, .safetensors, .gguf, .npz, .npy, zip or torch file.")]
