@@ -68,15 +68,6 @@ class Batches:
         self._epoch_windows = max(1, (stream.num_tokens - context) // context)
         self._epochs: dict[int, NDArray[np.int64]] = {}
 
-    @property
-    def tokens_per_step(self) -> int:
-        """Targets of one optimiser step, over all micro-batches."""
-        return self.num_micro * self.micro_batch_sequences * self.context
-
-    def num_epochs(self, num_steps: int) -> float:
-        """Say how often `num_steps` steps go through the training split."""
-        return num_steps * self.tokens_per_step / self.stream.num_tokens
-
     def batch(self, step: int, micro: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Give the inputs and targets of one micro-batch.
 

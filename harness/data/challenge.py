@@ -1,12 +1,10 @@
-"""How the 16 MB challenge counts: bytes of a target given the token before it, and its bits per byte.
+"""How the 16 MB challenge counts the bytes of a target, given the token before it.
 
 The bytes are those of the text as its tokenizer normalised it, not of the raw file.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,35 +63,3 @@ def byte_tables(model: Any, vocab_size: int = 0) -> ByteTables:
         has_leading_space[token] = piece.startswith(SPACE_MARK)
         base_bytes[token] = 1 if model.is_byte(token) else len(piece.removeprefix(SPACE_MARK).encode())
     return ByteTables(base_bytes=base_bytes, has_leading_space=has_leading_space, is_boundary=is_boundary)
-
-
-def num_scored_targets(num_tokens: int, context: int) -> int:
-    """Say how many targets the challenge scores: whole windows only, the first token is no target."""
-    return max(num_tokens - 1, 0) // context * context
-
-
-def bits_per_byte(total_nats: float, num_targets: int, num_bytes: int) -> float:
-    """Compute the challenge's val_bpb.
-
-    Args:
-        total_nats: sum of the losses over the targets.
-        num_targets: number of targets.
-        num_bytes: bytes of the same targets.
-    """
-    return (total_nats / num_targets) / math.log(2) * (num_targets / num_bytes)
-
-
-def sliding_windows(num_targets: int, context: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """List the windows of the challenge's sliding evaluation, which scores the tail more than once.
-
-    Args:
-        num_targets: targets of the validation text.
-        context: tokens of a window.
-        stride: distance of window starts.
-
-    Yields:
-        (start, first scored position, stop), all counted in targets from the start of the text.
-    """
-    for start in range(0, num_targets, stride):
-        stop = min(start + context, num_targets)
-        yield start, start if start == 0 else max(stop - stride, start), stop

@@ -161,9 +161,3 @@ def test_order_is_pinned() -> None:
     """A change here changes what every record with the same seed was trained on."""
     assert make().batch(5, 1)[0][:, 0].tolist() == [531, 571, 43, 275]
     assert make(order="random").batch(5, 1)[0][:, 0].tolist() == [9, 985, 218, 49]
-
-
-def test_sizes() -> None:
-    batches = make()
-    assert batches.tokens_per_step == 2 * 4 * 8
-    assert batches.num_epochs(100) == pytest.approx(6.4)

@@ -211,7 +211,7 @@ def test_poison_of_tune_and_test_reaches_no_batch_and_no_tokenizer(make_corpus: 
         assert not any(data.tokenizer.decode([260 + index])[:1] in b"\1\2" for index in range(len(learned)))
         for order in ORDERS:
             batches = Batches(data.train, order=order, seed=0, context=16, micro_batch_sequences=8, num_micro=2)
-            num_steps = 2 + int(2 / batches.num_epochs(1))
+            num_steps = 2 + 2 * data.train.num_tokens // (16 * 8 * 2)  # two epochs and more
             seen = {
                 int(token)
                 for step in range(num_steps)
