@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from harness.errors import UsageError
+from harness.records.caps import contest_caps
 
 if TYPE_CHECKING:
     from harness.data.shards import TokenData
@@ -17,10 +18,9 @@ if TYPE_CHECKING:
     from harness.scoring import EvalMode, Mode
     from harness.settings import RunSettings
     from harness.training.budget import Budget
+    from harness.training.clock import Clock
     from harness.training.loop import StepReport
     from harness.training.ranks import Ranks
-
-CONTEST_CAPS_BYTES = {"parameter-golf": 16_000_000}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,12 +53,10 @@ class RunRequest:
         mode = cast("Mode", self.eval_mode)  # EvalMode refuses what is none, and names the choices
         return EvalMode(mode=mode, context=eval_context, stride=self.eval_stride or default_stride)
 
-    def resolve_cap(self) -> int | None:
-        """Return the cap on artifact bytes, the smaller of the user's and the contest's; None for no cap."""
-        if self.rules is not None and self.rules not in CONTEST_CAPS_BYTES:
-            raise UsageError(f"--rules {self.rules}: known contests are {', '.join(CONTEST_CAPS_BYTES)}")
-        caps = [self.max_artifact_bytes, CONTEST_CAPS_BYTES.get(self.rules or "")]
-        return min((cap for cap in caps if cap is not None), default=None)
+    def check_caps(self) -> None:
+        """Refuse a contest that is not known."""
+        if self.rules is not None and self.rules not in contest_caps():
+            raise UsageError(f"--rules {self.rules}: known contests are {', '.join(contest_caps())}")
 
 
 class Reporter(Protocol):
@@ -87,9 +85,9 @@ class Job:
     budget: Budget
     eval_mode: EvalMode
     ranks: Ranks
+    clock: Clock
     data: TokenData
     data_dir: Path | None
-    data_seconds: float
     method: Method
     plan: Plan
     record: RunRecord

@@ -23,7 +23,7 @@ class Plan:
     Attributes:
         params: parameters as the network runs them.
         num_params_trained: trainable parameters.
-        flops_per_step: analytic operations of one optimiser step.
+        flops_per_step: analytic operations of one optimiser step: forward, backward, generation and optimiser.
         tokens_per_step: tokens of one optimiser step.
         train_tokens: tokens of one epoch of the training split.
         max_steps: steps of a step, token or FLOP budget; None for a budget in seconds.
@@ -51,10 +51,13 @@ def make_plan(method: Method, settings: RunSettings, budget: Budget, data: Token
     """
     import torch
 
+    from harness.training.optim import optimiser_flops
+
     with torch.device("meta"):
         network = method.build()
     recipe = settings.train
-    flops = method.flops_per_step(recipe.batch_tokens)
+    groups = method.param_groups(network)
+    flops = method.flops_per_step(recipe.batch_tokens) + optimiser_flops(network, groups, recipe)
     max_steps = budget.max_steps(recipe.batch_tokens, flops)
     bits = {
         "matrix": parse_scheme(settings.export.matrices).bits,
@@ -62,7 +65,7 @@ def make_plan(method: Method, settings: RunSettings, budget: Budget, data: Token
         "scalar": parse_scheme(settings.export.scalars).bits,
     }
     sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
-    total_bits = sum(bits[group.role] * sizes[name] for group in method.param_groups(network) for name in group.names)
+    total_bits = sum(bits[group.role] * sizes[name] for group in groups for name in group.names)
     return Plan(
         params=method.count_params(network),
         num_params_trained=sum(sizes.values()),

@@ -31,11 +31,6 @@ class RunRecord:
     folder: Path
     fields: dict[str, Any] = field(default_factory=dict)
 
-    def update(self, **fields: Any) -> None:
-        """Set fields and write the record."""
-        self.fields.update(fields)
-        self.write()
-
     def write(self, status: Status = "running", reason: str | None = None) -> Record:
         """Write `record.json` with this status; a finished record also seals the other files by size and hash."""
         self.fields |= {"status": status, "reason": reason}

@@ -21,6 +21,7 @@ from harness.errors import RunError
 from harness.evaluate import score_network
 from harness.job import Job
 from harness.nn.network import Network
+from harness.plan import MAX_EPOCHS
 from harness.records.logs import LogWriter
 from harness.records.native import ARTIFACT_FILE, CHECKPOINT_FILE
 from harness.records.scores import SCORES_FILE
@@ -34,9 +35,8 @@ VALIDATION_TARGETS = 16_384
 
 def train_and_export(job: Job) -> None:
     """Run the method's training under the clock and write the artifact; fills the record's fields on rank 0."""
-    ranks = job.ranks
+    ranks, clock = job.ranks, job.clock
     torch.manual_seed(job.request.seed)
-    clock = Clock(job.budget, num_devices=ranks.size)
     with LogWriter(job.folder) if ranks.is_main else nullcontext() as log:
         checkpoint_path = job.folder / CHECKPOINT_FILE
         if log is not None and not checkpoint_path.exists():
@@ -51,8 +51,10 @@ def train_and_export(job: Job) -> None:
             ranks=ranks,
             log=log,
             checkpoint_path=checkpoint_path,
-            probe_export=lambda network: _time_noise_export(job, clock, network),
+            flops_per_step=job.plan.flops_per_step,
+            probe_export=lambda network: _time_noise_export(job, network),
             validate=lambda network, step: _validate(job, log, network, step),
+            on_ready=lambda step_seconds: _announce(job, step_seconds),
             on_step=job.reporter.stepped,
             replayed_schedule=job.replayed_schedule,
         )
@@ -74,16 +76,14 @@ def train_and_export(job: Job) -> None:
     fields["params"] = _params_fields(job, summary)
     fields["progress"] = _progress_fields(job, clock, trainer.step_seconds)
     fields["budget"] |= {"stopped_by": clock.stopped_by, "spent": _spent_fields(clock)}
-    fields["time"] = _time_fields(job, clock)
+    fields["time"] = _time_fields(clock)
     job.record.write()
 
 
 def score(job: Job) -> None:
     """Score the stored file on tune and test in a fresh process and complete the record."""
     fields, started = job.record.fields, time.monotonic()
-    openings = fields["data"].setdefault("test_openings", [])
-    openings.append({"purpose": "score the artifact", "utc": utc_now()})
-    job.record.write()  # an opening counts from here, also when the scoring is cut off
+    opened_utc = utc_now()
     result = score_in_fresh_process(
         ScoreRequest(
             artifact=str(job.folder / ARTIFACT_FILE),
@@ -97,6 +97,8 @@ def score(job: Job) -> None:
         )
     )
     metrics, steps = result["metrics"], fields["progress"]["steps"]
+    openings = fields["data"].setdefault("test_openings", [])
+    openings += [{"purpose": purpose, "utc": opened_utc} for purpose in result["test_openings"]]
     with LogWriter(job.folder) as log:
         for opening in openings:
             log.write("test_open", **opening)
@@ -110,6 +112,7 @@ def score(job: Job) -> None:
             val_bpb=metrics["test"]["val_bpb"],
             loss_nats=metrics["test"]["loss_nats"],
         )
+        log.sync()
     fields["metrics"] |= metrics
     scoring_seconds = time.monotonic() - started
     for key in ("validation_seconds", "wall_seconds"):
@@ -135,14 +138,28 @@ def _write_artifact(job: Job, path: Path, tensors: Sequence[PlannedTensor]) -> A
     return write_artifact(path, meta=meta, tensors=tensors, blobs={"tokenizer": tokenizer.to_blob()})
 
 
-def _time_noise_export(job: Job, clock: Clock, network: Network) -> float:
+def _announce(job: Job, step_seconds: float) -> None:
+    """Say what the budget will hold, now that a step was timed; a budget in seconds could not be planned before."""
+    clock, plan = job.clock, job.plan
+    if not job.ranks.is_main:
+        return
+    if plan.max_steps is not None:
+        job.reporter.said(f"{step_seconds:.3g} s a step, about {plan.max_steps * step_seconds:,.0f} s of training")
+        return
+    steps = max(0.0, clock.budget.amount - clock.spent) / (step_seconds * clock.num_devices)
+    job.reporter.said(f"{step_seconds:.3g} s a step: about {steps:,.0f} steps, {plan.epochs(steps):.1f} epochs")
+    if plan.epochs(steps) > MAX_EPOCHS:
+        job.reporter.said(f"warning: {plan.epochs(steps):.0f} epochs of this corpus; a larger --data would say more")
+
+
+def _time_noise_export(job: Job, network: Network) -> float:
     """Time an export of Gaussian noise of the network's shapes: zeros at initialisation would compress too fast."""
     if not job.ranks.is_main:
         return 0.0
     path = job.folder / f".{ARTIFACT_FILE}.probe"
     rng = np.random.default_rng(0)
     started = time.monotonic()
-    with clock.stage("export"):
+    with job.clock.stage("compression"):
         planned = job.method.export(network, job.settings.export)
         noise = [
             PlannedTensor(
@@ -154,9 +171,12 @@ def _time_noise_export(job: Job, clock: Clock, network: Network) -> float:
             for tensor in planned
         ]
         try:
-            _write_artifact(job, path, noise)
+            artifact_bytes = _write_artifact(job, path, noise).artifact_bytes
         finally:
             path.unlink(missing_ok=True)
+    cap = job.request.max_artifact_bytes
+    if cap is not None and artifact_bytes > cap:
+        job.reporter.said(f"warning: noise of these shapes takes {artifact_bytes:,} bytes, above the cap of {cap:,}")
     return time.monotonic() - started
 
 
@@ -170,7 +190,6 @@ def _validate(job: Job, log: LogWriter | None, network: Network, step: int) -> N
 
 
 def _artifact_fields(job: Job, summary: ArtifactSummary) -> dict[str, Any]:
-    cap = job.request.resolve_cap()
     return {
         "artifact_bytes": summary.artifact_bytes,
         "sha256": summary.sha256,
@@ -178,7 +197,7 @@ def _artifact_fields(job: Job, summary: ArtifactSummary) -> dict[str, Any]:
         "coders": dict(sorted(Counter(summary.coders.values()).items())),
         "plugin_bytes": plugin_bytes(job.info.folder),
         "decoder_closure_bytes": decoder_closure_bytes(job.info.package),
-        "max_artifact_bytes": cap,
+        "max_artifact_bytes": job.request.max_artifact_bytes,
         "rules": job.request.rules,
     }
 
@@ -221,7 +240,7 @@ def _peak_memory_bytes(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _time_fields(job: Job, clock: Clock) -> dict[str, Any]:
+def _time_fields(clock: Clock) -> dict[str, Any]:
     """Split the time of a run; `wall_seconds` is the sum of the parts (device seconds are another measure of some)."""
     inside: Mapping[str, float] = clock.stage_seconds
     outside: Mapping[str, float] = clock.outside_seconds
@@ -231,7 +250,7 @@ def _time_fields(job: Job, clock: Clock) -> dict[str, Any]:
         "export_seconds": inside.get("export", 0.0),
         "validation_seconds": outside.get("validation", 0.0),
         "compilation_seconds": outside.get("compilation", 0.0),
-        "data_seconds": job.data_seconds + outside.get("data", 0.0) + outside.get("resume", 0.0),
+        "data_seconds": outside.get("data", 0.0) + outside.get("resume", 0.0),
     }
     if set(inside) - {"train", "checkpoint", "compression", "export", "other"}:
         raise RunError(f"stages {sorted(inside)}: a stage has no field in the record")

@@ -6,33 +6,30 @@ reason when they never come; an unfinished folder goes on with `resume_run`.
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, replace
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
-import tomli_w
 import torch
 
-from harness.data.shards import TokenData, prepare
 from harness.errors import HarnessError, RecordError, RunError, UsageError
-from harness.files import write_atomic
 from harness.job import Job, Reporter, RunRequest
-from harness.method import Task
-from harness.plan import make_plan
-from harness.provenance import describe_environment, hash_sources
-from harness.records.logs import LOG_FILE
-from harness.records.native import CONFIG_FILE, read_config, read_record
+from harness.preparation import Setting, prepare_job, request_from_config
+from harness.records.caps import charges
+from harness.records.logs import read_log
+from harness.records.native import read_config, read_record
 from harness.records.schema import Record, Status
-from harness.registry import MethodInfo, find_method
-from harness.run_record import RunRecord, make_folder, new_record_fields, run_name
+from harness.registry import find_method
+from harness.run_record import RunRecord
 from harness.run_stages import score, train_and_export
-from harness.settings import SECTIONS, RunSettings, resolve_settings, validate_settings
-from harness.training.budget import Budget, parse_budget
-from harness.training.ranks import Ranks, join_ranks, resolve_precision
+from harness.settings import resolve_settings, validate_settings
+from harness.training.budget import parse_budget
+from harness.training.clock import Clock
+from harness.training.ranks import join_ranks
 
 
 def start_run(
@@ -53,11 +50,12 @@ def start_run(
         RunError: the run could not finish; the folder says why and can be resumed where that makes sense.
         KeyboardInterrupt: it was stopped; the folder can be resumed.
     """
-    info = find_method(request.method)
-    settings = resolve_settings(info, request.preset, request.overrides)
-    with join_ranks(device) as ranks:
-        job = _prepare(request, info, settings, ranks, reporter, data_dir, out=out, existing=None)
-        return _execute(job)
+    with join_ranks(device) as ranks, _stoppable():
+        clock = Clock(parse_budget(request.budget), num_devices=ranks.size)
+        info = find_method(request.method)
+        settings = resolve_settings(info, request.preset, request.overrides)
+        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir)
+        return _execute(prepare_job(setting, out=out))
 
 
 def resume_run(folder: Path, *, reporter: Reporter, data_dir: Path | None = None, device: str = "auto") -> Path | None:
@@ -71,13 +69,13 @@ def resume_run(folder: Path, *, reporter: Reporter, data_dir: Path | None = None
     if record.status == "complete":
         raise UsageError(f"--resume {folder}: the record is complete; there is nothing to do")
     config = read_config(folder)
-    request = _request_from_config(folder, config)
-    info = find_method(request.method)
-    settings = validate_settings(info.load(), _sections(config))
-    existing = RunRecord(folder=folder, fields=record.to_json())
-    with join_ranks(device) as ranks:
-        job = _prepare(request, info, settings, ranks, reporter, data_dir, out=None, existing=existing)
-        return _execute(job)
+    request = request_from_config(folder, config)
+    with join_ranks(device) as ranks, _stoppable():
+        clock = Clock(parse_budget(request.budget), num_devices=ranks.size)
+        info = find_method(request.method)
+        settings = validate_settings(info.load(), config)
+        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir)
+        return _execute(prepare_job(setting, existing=RunRecord(folder=folder, fields=record.to_json())))
 
 
 def repeat_run(
@@ -99,151 +97,44 @@ def repeat_run(
     """
     record = read_record(folder)
     config = read_config(folder)
-    request = _request_from_config(folder, config)
+    request = request_from_config(folder, config)
     schedule = None
     if record.budget.kind in ("seconds", "gpu_seconds"):
         schedule = _logged_schedule(folder)
         request = replace(request, budget=f"{len(schedule)}steps")
-    info = find_method(request.method)
-    settings = validate_settings(info.load(), _sections(config))
-    with join_ranks(device) as ranks:
-        job = _prepare(
-            replace(request, seed=seed),
-            info,
-            settings,
-            ranks,
-            reporter,
-            data_dir,
-            out=out,
-            existing=None,
-            replayed_schedule=schedule,
-        )
-        _execute(job)
+    with join_ranks(device) as ranks, _stoppable():
+        clock = Clock(parse_budget(request.budget), num_devices=ranks.size)
+        info = find_method(request.method)
+        settings = validate_settings(info.load(), config)
+        setting = Setting(replace(request, seed=seed), info, settings, ranks, clock, reporter, data_dir)
+        _execute(prepare_job(setting, out=out, replayed_schedule=schedule))
     return read_record(out)
 
 
 def _logged_schedule(folder: Path) -> tuple[tuple[float, float], ...]:
     """Read learning-rate scale and momentum of every step from a log."""
-    events = [json.loads(line) for line in (folder / LOG_FILE).read_text(encoding="utf-8").splitlines()]
-    steps = [(event["lr_scale"], event["momentum"]) for event in events if event["event"] == "step"]
-    if not steps:
-        raise RecordError(f"{folder}/{LOG_FILE} logs no steps, so the run cannot be repeated step by step")
-    return tuple(steps)
+    steps = [(step.lr_scale, step.momentum) for step in read_log(folder).steps]
+    schedule = tuple((lr, momentum) for lr, momentum in steps if lr is not None and momentum is not None)
+    if not schedule or len(schedule) != len(steps):
+        raise RecordError(f"{folder}: its log misses rates or momenta of steps, so the run cannot be repeated")
+    return schedule
 
 
-def _prepare(  # noqa: PLR0913  what a new, a resumed and a repeated run differ in
-    request: RunRequest,
-    info: MethodInfo,
-    settings: RunSettings,
-    ranks: Ranks,
-    reporter: Reporter,
-    data_dir: Path | None,
-    *,
-    out: Path | None,
-    existing: RunRecord | None,
-    replayed_schedule: tuple[tuple[float, float], ...] | None = None,
-) -> Job:
-    budget = parse_budget(request.budget)
-    precision = resolve_precision(settings.train.precision, ranks.device)
-    settings = replace(settings, train=settings.train.model_copy(update={"precision": precision}))
-    eval_mode = request.resolve_eval_mode(settings.train.context)
-    request.resolve_cap()
-    started = time.monotonic()
-    if not ranks.is_main:
-        ranks.share(None)  # rank 0 fetches and tokenises; the others then read its cache
-    data = prepare(
-        request.data, tokenizer=request.tokenizer, data_dir=data_dir, encoding_errors=request.encoding_errors
-    )
-    if ranks.is_main:
-        ranks.share(None)
-    data_seconds = time.monotonic() - started
-    task = Task(vocab_size=data.tokenizer.vocab_size, context=settings.train.context)
-    method = info.load()(settings.model, task)
-    plan = make_plan(method, settings, budget, data)
-    if request.max_params is not None and plan.num_params_trained > request.max_params:
-        raise UsageError(f"{plan.num_params_trained:,} parameters are above --max-params {request.max_params:,}")
-    record = existing or _new_record(request, info, settings, budget, ranks, data, out)
-    job = Job(
-        request=request,
-        info=info,
-        settings=settings,
-        budget=budget,
-        eval_mode=eval_mode,
-        ranks=ranks,
-        data=data,
-        data_dir=data_dir,
-        data_seconds=data_seconds,
-        method=method,
-        plan=plan,
-        record=record,
-        reporter=reporter,
-        replayed_schedule=replayed_schedule,
-    )
-    if ranks.is_main:
-        reporter.planned(job)
-    return job
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM, which schedulers send, end a run as Ctrl-C does: with a record that can be resumed."""
 
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
 
-def _request_from_config(folder: Path, config: Mapping[str, Any]) -> RunRequest:
-    fields = {key: value for key, value in config.items() if key not in SECTIONS}
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        return RunRequest(**fields | {"overrides": tuple(fields.get("overrides", ()))})
-    except TypeError as error:
-        raise RecordError(f"--resume {folder}: config.toml does not describe a run ({error})") from error
-
-
-def _sections(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    return {section: config.get(section, {}) for section in SECTIONS}
-
-
-def _config_of(request: RunRequest, settings: RunSettings) -> dict[str, Any]:
-    """Return the content of `config.toml`; TOML has no null, so what was not set is left out."""
-    fields = {key: value for key, value in asdict(request).items() if value is not None}
-    return {**fields, "overrides": list(request.overrides), **settings.as_dict()}
-
-
-def _new_record(
-    request: RunRequest,
-    info: MethodInfo,
-    settings: RunSettings,
-    budget: Budget,
-    ranks: Ranks,
-    data: TokenData,
-    out: Path | None,
-) -> RunRecord:
-    """Make the folder with `config.toml` and a running `record.json`, on rank 0; all ranks get the same path."""
-    name = run_name(info.name, request.preset, request.data, budget.text, request.seed)
-    folder = ranks.share(make_folder(out, name) if ranks.is_main else None)
-    fields = {
-        **new_record_fields(folder.name),
-        "method": {
-            "name": info.name,
-            "kind": info.toml.kind,
-            "version": info.toml.version,
-            "code_sha256": hash_sources([info.folder]),
-        },
-        "preset": request.preset,
-        "settings": settings.as_dict(),
-        "seed": request.seed,
-        "budget": {
-            "text": budget.text,
-            "kind": budget.kind,
-            "amount": budget.amount,
-            "stopped_by": None,
-            "spent": {"seconds": 0.0, "gpu_seconds": 0.0, "steps": 0, "tokens": 0, "flops": 0.0},
-        },
-        "data": data.manifest(),
-        "environment": describe_environment(_device_name(ranks.device), ranks.size, torch.get_num_threads()),
-    }
-    record = RunRecord(folder=folder, fields=fields)
-    if ranks.is_main:
-        write_atomic(folder / CONFIG_FILE, tomli_w.dumps(_config_of(request, settings)).encode())
-        record.write()
-    return record
-
-
-def _device_name(device: str) -> str:
-    return "cpu" if device == "cpu" else f"{device} {torch.cuda.get_device_name(device)}"
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _execute(job: Job) -> Path | None:
@@ -263,10 +154,20 @@ def _execute(job: Job) -> Path | None:
         message = f"out of memory on {job.ranks.device}; halve --set train.micro_batch_tokens or use a smaller preset"
         _close(job, "failed", message)
         raise RunError(message) from error
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):
+            _close(job, "failed", f"internal error: {error}")
+            raise
+        message = "out of memory; halve --set train.micro_batch_tokens or use a smaller preset"
+        _close(job, "failed", message)
+        raise RunError(message) from error
     except OSError as error:
         message = f"{error.strerror or error}: {error.filename or job.folder}; free space, then --resume {job.folder}"
         _close(job, "failed", message)
         raise RunError(message) from error
+    except Exception as error:
+        _close(job, "failed", f"internal error: {type(error).__name__}: {error}")
+        raise
     if not job.ranks.is_main:
         return None
     _check_cap(job)
@@ -274,16 +175,15 @@ def _execute(job: Job) -> Path | None:
 
 
 def _check_cap(job: Job) -> None:
-    """Refuse a finished record whose file is above its cap; the record stays, and `harness verify` says the same."""
-    artifact = job.record.fields["artifact"]
-    artifact_bytes, cap = artifact["artifact_bytes"], artifact["max_artifact_bytes"]
-    counted = artifact_bytes + (artifact["decoder_closure_bytes"] if job.request.rules else 0)
-    if cap is not None and counted > cap:
-        code = " with the code it needs" if job.request.rules else ""
-        raise RecordError(
-            f"{job.folder}: the artifact has {counted:,} bytes{code}, above the cap of {cap:,}; store it with fewer "
-            "bits (--set export.matrices=int6-row) or train a smaller model"
-        )
+    """Refuse a finished record whose file is above a cap; the record stays, and `harness verify` says the same."""
+    artifact = Record.model_validate(job.record.fields).artifact
+    assert artifact is not None, "only a finished record is checked"
+    for charge in charges(artifact):
+        if not charge.is_kept:
+            raise RecordError(
+                f"{job.folder}: {charge.what}: {charge.charged_bytes:,} bytes, above the cap of {charge.cap_bytes:,}; "
+                "store it with fewer bits (--set export.matrices=int6-row) or train a smaller model"
+            )
 
 
 def _close(job: Job, status: Status, reason: str) -> None:

@@ -66,7 +66,7 @@ def _validate(model: type[Model], values: Mapping[str, Any], where: str) -> Mode
         raise UsageError(f"{where}{f'.{key}' if key else ''}: {message}{got}") from error
 
 
-def validate_settings(method: type[Method], values: Mapping[str, Mapping[str, Any]]) -> RunSettings:
+def validate_settings(method: type[Method], values: Mapping[str, Any]) -> RunSettings:
     """Check settings by section, as stored in a record or a `config.toml`.
 
     Raises:

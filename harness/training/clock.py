@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from statistics import fmean
+from statistics import median
 from typing import Any, Literal
 
 from harness.errors import RunError, UsageError
@@ -197,18 +197,17 @@ class Clock:
 
     @property
     def step_seconds(self) -> float | None:
-        """Mean wall-clock seconds of the latest steps; None before the first."""
-        return fmean(self._recent_seconds) if self._recent_seconds else None
+        """Median wall-clock seconds of the latest steps; None before the first."""
+        return median(self._recent_seconds) if self._recent_seconds else None
 
     @property
     def total_steps(self) -> float:
         """Steps of the open segment: exact for counted budgets, else an estimate, infinite at first."""
         if self._segment.max_steps is not None:
             return float(self._segment.max_steps)
-        left, cost = self._left(), self._step_cost(None)
-        if left <= 0:
-            return float(self._segment.num_steps)
-        return self._segment.num_steps + left / cost if cost > 0 else math.inf
+        # by elapsed time, not by the latest steps: one slow step must not move the learning rate
+        progress = self.progress()
+        return self._segment.num_steps / progress if progress and self._segment.num_steps else math.inf
 
     def progress(self) -> float:
         """Return the part of the open segment that is over: steps / all steps, or elapsed / allowed time."""
@@ -225,7 +224,7 @@ class Clock:
         """Say whether one more step would go beyond the open segment, and set `stopped_by` if so.
 
         Args:
-            next_step_seconds: expected seconds of the next step; the mean of the latest when None.
+            next_step_seconds: expected seconds of the next step; the median of the latest when None.
         """
         if self.stopped_by is None and not self._has_room(next_step_seconds):
             self.stopped_by = self.budget.kind

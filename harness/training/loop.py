@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from harness.data.shards import Batches, TokenData
 from harness.errors import RunError
@@ -31,6 +32,8 @@ from harness.training.ranks import Ranks
 from harness.training.recipe import Recipe
 
 CHECKPOINT_SECONDS = 60.0
+# Formulas leave out elementwise work, torch's counter too; what is declared may be this much below what is counted.
+MIN_DECLARED_FLOPS = 0.95
 
 
 class EventLog(Protocol):
@@ -47,6 +50,10 @@ class EventLog(Protocol):
 
     def truncate(self, offset: int) -> None:
         """Forget what was written after `offset`."""
+        ...
+
+    def sync(self) -> None:
+        """Force what was written to the disk."""
         ...
 
 
@@ -104,9 +111,11 @@ class Trainer:
         ranks: Ranks,
         log: EventLog | None,
         checkpoint_path: Path,
+        flops_per_step: float,
         probe_export: Callable[[Network], float],
         validate: Callable[[Network, int], None],
         num_validations: int = 4,
+        on_ready: Callable[[float], None] = lambda _: None,
         on_step: Callable[[StepReport], None] = lambda _: None,
         replayed_schedule: Sequence[tuple[float, float]] | None = None,
     ) -> None:
@@ -121,9 +130,11 @@ class Trainer:
             ranks: the processes of the run.
             log: events, steps included; None on the ranks that write nothing.
             checkpoint_path: written every `CHECKPOINT_SECONDS`, read when it exists.
+            flops_per_step: operations of one optimiser step, generation and optimiser included.
             probe_export: exports noise of the network's shapes; returns the seconds it took.
             validate: scores the network on a piece of the tune split at a step, and logs it.
             num_validations: evenly spaced validations during training.
+            on_ready: told the seconds of a warm step, before the first one that counts.
             on_step: called after each step on rank 0.
             replayed_schedule: learning-rate scale and momentum of each step, instead of the recipe's curves; a run
                 under a budget in seconds is repeated with those of its log.
@@ -132,7 +143,11 @@ class Trainer:
         self._seed, self._ranks, self._log, self._path = seed, ranks, log, checkpoint_path
         self._probe_export, self._validate, self._on_step = probe_export, validate, on_step
         self._num_validations, self._replayed_schedule = num_validations, replayed_schedule
+        self._flops_per_step, self._on_ready = flops_per_step, on_ready
         self._stop_signal: int | None = None
+        self._pending = load_checkpoint(checkpoint_path) if checkpoint_path.exists() else None
+        self._num_fits = 0
+        self._finished: list[dict[str, Tensor]] = []
         self.step_seconds: list[float] = []
 
     def fit(self, network: Network, *, share: float = 1.0) -> Network:
@@ -142,21 +157,37 @@ class Trainer:
             RunError: the budget does not hold one step and an export, or the loss is not a number.
             KeyboardInterrupt: the user or the scheduler asked to stop; the checkpoint is written.
         """
+        self._num_fits += 1
+        pending_fit = self._pending["clock"]["num_segments"] if self._pending else 0
+        if self._pending and self._num_fits < pending_fit:
+            return self._restore_finished(network, self._pending)
         state = self._start(network)
-        flops_per_step = self._method.flops_per_step(self._recipe.batch_tokens)
-        self._clock.begin_segment(share, tokens_per_step=self._recipe.batch_tokens, flops_per_step=flops_per_step)
-        first_step_seconds = None
-        if self._path.exists():
-            self._resume(state)
+        self._clock.begin_segment(share, tokens_per_step=self._recipe.batch_tokens, flops_per_step=self._flops_per_step)
+        if self._pending and self._num_fits == pending_fit:
+            if self._recipe.compile:
+                self._warm_up(state)  # compiles outside the clock; the checkpoint then overwrites its effects
+            self._resume(state, self._pending)
         else:
-            first_step_seconds = self._warm_up(state)
-            self._clock.reserve_export(self._ranks.share(self._probe_export(state.network)))
-        if self._clock.segment_steps == 0:
-            self._clock.require_one_step(self._ranks.share(first_step_seconds))
+            self._begin(state)
         with self._listen_for_signals(), self._clock.stage("train"):
-            self._steps(state, first_step_seconds)
+            self._steps(state)
         state.averages.copy_to(state.network)
+        self._finished.append(_copy(state.network.state_dict()))
         return state.network
+
+    def _begin(self, state: _State) -> None:
+        """Prime, time a step and an export, and refuse a budget that has no room for both."""
+        step_seconds = self._ranks.share(self._warm_up(state))
+        self._clock.reserve_export(self._ranks.share(self._probe_export(state.network)))
+        self._clock.require_one_step(step_seconds)
+        self._on_ready(step_seconds)
+
+    def _restore_finished(self, network: Network, pending: dict[str, Any]) -> Network:
+        """Give back the result of a `fit` that was over before the checkpoint was written."""
+        network = network.to(self._ranks.device)
+        network.load_state_dict(pending["finished"][self._num_fits - 1])
+        self._finished.append(_copy(network.state_dict()))
+        return network
 
     def _start(self, network: Network) -> _State:
         recipe = self._recipe
@@ -176,10 +207,10 @@ class Trainer:
             loss=torch.compile(network.loss) if recipe.compile else network.loss,
         )
 
-    def _steps(self, state: _State, first_step_seconds: float | None) -> None:
+    def _steps(self, state: _State) -> None:
         clock, ranks = self._clock, self._ranks
         saved_at = time.monotonic()
-        while not ranks.share(clock.should_stop(first_step_seconds if clock.segment_steps == 0 else None)):
+        while not ranks.share(clock.should_stop()):
             started = time.monotonic()
             loss_nats, lr_scale, momentum = self._train_step(state)
             clock.count_step()
@@ -214,7 +245,7 @@ class Trainer:
 
     def _schedule(self, step: int, total_steps: float) -> tuple[float, float]:
         if self._replayed_schedule is not None:
-            return self._replayed_schedule[step]
+            return self._replayed_schedule[min(self._clock.num_steps, len(self._replayed_schedule) - 1)]
         recipe = self._recipe
         return recipe.lr_curve.value(step, total_steps), recipe.momentum_curve.value(step, total_steps)
 
@@ -244,12 +275,30 @@ class Trainer:
         before = _copy(state.state_dict())
         seconds = 0.0
         with self._clock.pause("compilation"):
+            if not self._recipe.compile:
+                self._check_flops(state)
             for _ in range(max(1, self._recipe.warmup_steps)):
                 started = time.monotonic()
                 self._train_step(state)
                 seconds = time.monotonic() - started
             state.load_state_dict(before)
         return seconds
+
+    def _check_flops(self, state: _State) -> None:
+        """Hold the method's formula against the operations that torch counts; budgets in FLOPs rest on it.
+
+        Raises:
+            RunError: clearly fewer operations are declared than are done.
+        """
+        with FlopCounterMode(display=False) as counter:
+            self._accumulate(state, 0)
+        counted = counter.get_total_flops() * self._ranks.size
+        declared = self._method.flops_per_step(self._recipe.batch_tokens)
+        if declared < MIN_DECLARED_FLOPS * counted:
+            raise RunError(
+                f"the method declares {declared:.4g} FLOPs a step, torch counts {counted:.4g}: mend flops_per_step, "
+                "since budgets in FLOPs and comparisons rest on it"
+            )
 
     def _report(self, loss_nats: float, lr_scale: float, momentum: float, seconds: float) -> None:
         self.step_seconds.append(seconds)
@@ -287,13 +336,21 @@ class Trainer:
     def _save(self, state: _State) -> None:
         if self._log is None:
             return
-        self._log.write("checkpoint", step=self._clock.num_steps)
-        payload = {"state": state.state_dict(), "clock": self._clock.state_dict(), "log_offset": self._log.offset}
         with self._clock.stage("checkpoint"):
+            self._log.write("checkpoint", step=self._clock.num_steps)
+            self._log.sync()  # the checkpoint points into the log, so the log must be on disk first
+            payload = {
+                "state": state.state_dict(),
+                "clock": self._clock.state_dict(),
+                "log_offset": self._log.offset,
+                "finished": self._finished,
+                "step_seconds": self.step_seconds,
+            }
             save_checkpoint(self._path, payload)
 
-    def _resume(self, state: _State) -> None:
-        payload = load_checkpoint(self._path)
+    def _resume(self, state: _State, payload: dict[str, Any]) -> None:
+        self._pending = None
+        self.step_seconds = list(payload["step_seconds"])
         state.load_state_dict(payload["state"])
         self._clock.load_state_dict(payload["clock"])
         if self._log is not None:

@@ -77,17 +77,6 @@ class Optimisers:
         for parameter in self._parameters:
             parameter.grad = None
 
-    @property
-    def flops_per_step(self) -> float:
-        """Operations of one step: Muon's matrix products, and about 12 for each number under AdamW."""
-        muon, adamw = self._optimisers["muon"], self._optimisers["adamw"]
-        return math.fsum(
-            (
-                *(_muon_flops(parameter) for parameter in _parameters_of(muon)),
-                *(12.0 * parameter.numel() for parameter in _parameters_of(adamw)),
-            )
-        )
-
     def state_dict(self) -> dict[str, Any]:
         """Return the state of each optimiser by name."""
         return {name: optimiser and optimiser.state_dict() for name, optimiser in self._optimisers.items()}
@@ -114,6 +103,22 @@ class Optimisers:
 def _parameters_of(optimiser: torch.optim.Optimizer | None) -> list[Tensor]:
     groups = [] if optimiser is None else optimiser.param_groups
     return [parameter for group in groups for parameter in group["params"]]
+
+
+def optimiser_flops(network: nn.Module, groups: Sequence[ParamGroup], recipe: Recipe) -> float:
+    """Count the operations of one optimiser step: Muon's matrix products, and about 12 for each number under AdamW.
+
+    Args:
+        network: may lie on the meta device.
+        groups: of the method.
+        recipe: says which optimiser matrices have.
+    """
+    uses_muon = recipe.matrix_optimiser == "muon"
+    return math.fsum(
+        _muon_flops(parameter) if uses_muon and group.role == "matrix" else 12.0 * parameter.numel()
+        for group in groups
+        for parameter in map(network.get_parameter, group.names)
+    )
 
 
 def _muon_flops(parameter: Tensor) -> float:

@@ -1,0 +1,199 @@
+"""From a request to a job: everything that can be checked before anything is trained, and the record folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+
+from harness.data.shards import TokenData, prepare
+from harness.errors import DataError, RecordError, UsageError
+from harness.files import write_atomic
+from harness.job import Job, Reporter, RunRequest
+from harness.method import Task
+from harness.plan import make_plan
+from harness.provenance import describe_environment, harness_code_sha256, hash_sources
+from harness.records.native import CONFIG_FILE
+from harness.records.schema import Record
+from harness.registry import MethodInfo
+from harness.run_record import RunRecord, make_folder, new_record_fields, run_name
+from harness.scoring import EvalMode
+from harness.settings import SECTIONS, RunSettings
+from harness.training.clock import Clock
+from harness.training.gradients import micro_batches_of_rank
+from harness.training.ranks import Ranks, resolve_precision
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a new, a resumed and a repeated run have in common before they are prepared."""
+
+    request: RunRequest
+    info: MethodInfo
+    settings: RunSettings
+    ranks: Ranks
+    clock: Clock
+    reporter: Reporter
+    data_dir: Path | None
+
+
+def prepare_job(
+    setting: Setting,
+    *,
+    out: Path | None = None,
+    existing: RunRecord | None = None,
+    replayed_schedule: tuple[tuple[float, float], ...] | None = None,
+) -> Job:
+    """Check everything that can be checked before the record folder is made."""
+    request, info, ranks, clock = setting.request, setting.info, setting.ranks, setting.clock
+    precision = resolve_precision(setting.settings.train.precision, ranks.device)
+    recipe = setting.settings.train.model_copy(update={"precision": precision})
+    settings = replace(setting.settings, train=recipe)
+    eval_mode = request.resolve_eval_mode(recipe.context)
+    request.check_caps()
+    micro_batches_of_rank(recipe.num_micro_batches, ranks.rank, ranks.size)
+    with clock.pause("data"):
+        data = _prepare_data(setting)
+    _check_splits(data, recipe.context, eval_mode)
+    method = info.load()(settings.model, Task(vocab_size=data.tokenizer.vocab_size, context=recipe.context))
+    plan = make_plan(method, settings, clock.budget, data)
+    if request.max_params is not None and plan.num_params_trained > request.max_params:
+        raise UsageError(f"{plan.num_params_trained:,} parameters are above --max-params {request.max_params:,}")
+    record = _go_on(existing, setting, data) if existing else _new_record(setting, settings, data, out)
+    job = Job(
+        request=request,
+        info=info,
+        settings=settings,
+        budget=clock.budget,
+        eval_mode=eval_mode,
+        ranks=ranks,
+        clock=clock,
+        data=data,
+        data_dir=setting.data_dir,
+        method=method,
+        plan=plan,
+        record=record,
+        reporter=setting.reporter,
+        replayed_schedule=replayed_schedule,
+    )
+    if ranks.is_main:
+        setting.reporter.planned(job)
+    return job
+
+
+def _prepare_data(setting: Setting) -> TokenData:
+    """Fetch and tokenise on rank 0 first; the other ranks then read its cache."""
+    request, ranks = setting.request, setting.ranks
+    if not ranks.is_main:
+        ranks.share(None)
+    data = prepare(
+        request.data,
+        tokenizer=request.tokenizer,
+        data_dir=setting.data_dir,
+        encoding_errors=request.encoding_errors,
+    )
+    if ranks.is_main:
+        ranks.share(None)
+    return data
+
+
+def _check_splits(data: TokenData, context: int, eval_mode: EvalMode) -> None:
+    """Refuse, before anything is trained, splits that hold no window to train on or to score."""
+    splits = data.manifest()["splits"]
+    needed = {"train": context + 1, "tune": 2, "test": 2}
+    if eval_mode.mode != "sliding":
+        needed |= {"tune": eval_mode.context + 1, "test": eval_mode.context + 1}
+    for split, num_tokens in needed.items():
+        if splits[split]["num_tokens"] < num_tokens:
+            raise DataError(
+                f"--data {data.name}: the {split} split has {splits[split]['num_tokens']:,} tokens, {num_tokens:,} are "
+                "needed; give more text, or a shorter context (--set train.context=..., --eval-context)"
+            )
+
+
+def _environment(setting: Setting) -> dict[str, Any]:
+    ranks = setting.ranks
+    environment = describe_environment(_device_name(ranks.device), ranks.size, torch.get_num_threads())
+    return {**environment, "harness_code_sha256": harness_code_sha256()}
+
+
+def _go_on(record: RunRecord, setting: Setting, data: TokenData) -> RunRecord:
+    """Take up an unfinished record, if text and code are still those that it was begun with.
+
+    Raises:
+        UsageError: the text or the method's code has changed.
+    """
+    fields, folder = record.fields, record.folder
+    known = Record.model_validate(fields).data
+    now = Record.model_validate({**fields, "data": data.manifest()}).data
+    if known.model_copy(update={"test_openings": []}) != now:
+        raise UsageError(f"--resume {folder}: the text is not the one it was trained on; start a new run")
+    if fields["method"]["code_sha256"] != hash_sources([setting.info.folder]):
+        raise UsageError(f"--resume {folder}: the code of method '{setting.info.name}' has changed; start a new run")
+    environment = _environment(setting)
+    if fields["environment"] != environment:
+        fields["earlier_environments"] = [*fields.get("earlier_environments", []), fields["environment"]]
+        fields["environment"] = environment
+    if setting.ranks.is_main:
+        record.write()
+    return record
+
+
+def request_from_config(folder: Path, config: Mapping[str, Any]) -> RunRequest:
+    """Read the request of an unfinished or repeated run from its `config.toml`.
+
+    Raises:
+        RecordError: a key is missing or none of ours.
+    """
+    fields = {key: value for key, value in config.items() if key not in SECTIONS}
+    try:
+        return RunRequest(**fields | {"overrides": tuple(fields.get("overrides", ()))})
+    except TypeError as error:
+        raise RecordError(f"--resume {folder}: config.toml does not describe a run ({error})") from error
+
+
+def _config_of(request: RunRequest, settings: RunSettings) -> dict[str, Any]:
+    """Return the content of `config.toml`; TOML has no null, so what was not set is left out."""
+    fields = {key: value for key, value in asdict(request).items() if value is not None}
+    return {**fields, "overrides": list(request.overrides), **settings.as_dict()}
+
+
+def _new_record(setting: Setting, settings: RunSettings, data: TokenData, out: Path | None) -> RunRecord:
+    """Make the folder with `config.toml` and a running `record.json`, on rank 0; all ranks get the same path."""
+    request, info, budget, ranks = setting.request, setting.info, setting.clock.budget, setting.ranks
+    name = run_name(info.name, request.preset, request.data, budget.text, request.seed)
+    folder = ranks.share(make_folder(out, name) if ranks.is_main else None)
+    fields = {
+        **new_record_fields(folder.name),
+        "method": {
+            "name": info.name,
+            "kind": info.toml.kind,
+            "version": info.toml.version,
+            "code_sha256": hash_sources([info.folder]),
+        },
+        "preset": request.preset,
+        "settings": settings.as_dict(),
+        "seed": request.seed,
+        "budget": {
+            "text": budget.text,
+            "kind": budget.kind,
+            "amount": budget.amount,
+            "stopped_by": None,
+            "spent": {"seconds": 0.0, "gpu_seconds": 0.0, "steps": 0, "tokens": 0, "flops": 0.0},
+        },
+        "data": data.manifest(),
+        "environment": _environment(setting),
+    }
+    record = RunRecord(folder=folder, fields=fields)
+    if ranks.is_main:
+        write_atomic(folder / CONFIG_FILE, tomli_w.dumps(_config_of(request, settings)).encode())
+        record.write()
+    return record
+
+
+def _device_name(device: str) -> str:
+    return "cpu" if device == "cpu" else f"{device} {torch.cuda.get_device_name(device)}"

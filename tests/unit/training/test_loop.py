@@ -1,0 +1,101 @@
+"""The loop itself: stages, replayed schedules, declared operations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import harness.training.loop as loop
+from harness.data.shards import prepare
+from harness.errors import RunError
+from harness.method import Method, Task, TrainingRun
+from harness.nn.network import Network
+from harness.records.logs import LogWriter, read_log
+from harness.registry import find_method
+from harness.settings import resolve_settings
+from harness.training.budget import parse_budget
+from harness.training.clock import Clock
+from harness.training.loop import StepReport, Trainer
+from harness.training.ranks import Ranks
+
+INFO = find_method("dense")
+SETTINGS = resolve_settings(INFO, "tiny", ["num_layers=1", "batch_tokens=128", "micro_batch_tokens=128"])
+TASK = Task(vocab_size=256, context=SETTINGS.train.context)
+
+
+class TwoStages(INFO.load()):  # type: ignore[misc]
+    """Trains, changes a weight by hand, trains on: as a method that projects between two fits."""
+
+    def train(self, run: TrainingRun) -> Network:
+        network = run.fit(self.build(), share=0.5)
+        with torch.no_grad():
+            network.get_parameter("blocks.0.mlp.up.weight").mul_(0.5)
+        return run.fit(network, share=0.5)
+
+
+def train(folder: Path, method: Method, *, stop_at: int = 0, **more) -> dict[str, torch.Tensor]:
+    folder.mkdir(exist_ok=True)
+
+    def stop(report: StepReport) -> None:
+        if clock.num_steps == stop_at:
+            raise InterruptedError
+
+    torch.manual_seed(0)
+    clock = Clock(parse_budget("10steps"))
+    with LogWriter(folder) as log:
+        trainer = Trainer(
+            method=method,
+            recipe=SETTINGS.train,
+            clock=clock,
+            data=prepare("synthetic"),
+            seed=0,
+            ranks=Ranks(),
+            log=log,
+            checkpoint_path=folder / "checkpoint.pt",
+            flops_per_step=1.0,
+            probe_export=lambda network: 0.0,
+            validate=lambda network, step: None,
+            on_step=stop,
+            **more,
+        )
+        return method.train(trainer).state_dict()
+
+
+@pytest.fixture
+def two_stages() -> Method:
+    return TwoStages(SETTINGS.model, TASK)
+
+
+def test_stages_share_the_budget(tmp_path: Path, two_stages: Method) -> None:
+    train(tmp_path, two_stages)
+    assert [step.step for step in read_log(tmp_path).steps] == list(range(1, 11))
+
+
+@pytest.mark.parametrize("stop_at", [2, 5, 6, 9])
+def test_a_stopped_run_of_two_stages_goes_on_where_it_was(
+    tmp_path: Path, two_stages: Method, stop_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    whole = train(tmp_path / "whole", two_stages)
+    with pytest.raises(InterruptedError):
+        train(tmp_path / "cut", two_stages, stop_at=stop_at)
+    resumed = train(tmp_path / "cut", two_stages)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert [step.step for step in read_log(tmp_path / "cut").steps] == list(range(1, 11))
+
+
+def test_a_replayed_schedule_is_followed_over_stages(tmp_path: Path, two_stages: Method) -> None:
+    schedule = [(0.1 * step, 0.9) for step in range(10)]
+    train(tmp_path, two_stages, replayed_schedule=schedule)
+    assert [step.lr_scale for step in read_log(tmp_path).steps] == pytest.approx([lr for lr, _ in schedule])
+
+
+def test_operations_that_are_declared_too_low_are_refused(tmp_path: Path) -> None:
+    class Flattering(INFO.load()):  # type: ignore[misc]
+        def flops_per_step(self, num_tokens: int) -> float:
+            return 0.5 * super().flops_per_step(num_tokens)
+
+    with pytest.raises(RunError, match="mend flops_per_step"):
+        train(tmp_path, Flattering(SETTINGS.model, TASK))
