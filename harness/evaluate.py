@@ -25,14 +25,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from harness.artifact.container import Artifact
 from harness.data.shards import TokenData, TokenStream, prepare
-from harness.data.tokenizers import Tokenizer, tokenizer_from_blob
 from harness.errors import ArtifactError, HarnessError, RunError, UsageError
 from harness.files import write_atomic
-from harness.method import Method, Task
+from harness.loading import check_causal, load_artifact
 from harness.nn.network import Network
-from harness.registry import find_method
 from harness.scoring import EvalMode, ScoreRequest, error_to_json
 
 if TYPE_CHECKING:
@@ -241,46 +238,21 @@ def score_network(
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoadedArtifact:
-    """An artifact decoded to something that runs."""
-
-    artifact: Artifact
-    method: Method
-    network: Network
-    tokenizer: Tokenizer
-
-
-def load_artifact(path: Path, device: str = "cpu") -> LoadedArtifact:
-    """Decode an artifact file into its network and tokenizer.
-
-    Raises:
-        ArtifactError: the file is damaged, or its header does not fit the method it names.
-        UsageError: the method it names is not installed.
-    """
-    artifact = Artifact.open(path)
-    try:
-        meta = artifact.meta
-        method_class = find_method(str(meta["method"])).load()
-        settings = method_class.settings_class.model_validate(meta["settings"]["model"])
-        task = Task(vocab_size=int(meta["task"]["vocab_size"]), context=int(meta["task"]["context"]))
-        tokenizer = tokenizer_from_blob(str(meta["tokenizer"]["kind"]), artifact.blob("tokenizer"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(
-            f"{path}: its header does not describe a model ({type(error).__name__}: {error})"
-        ) from error
-    method = method_class(settings, task)
-    network = method.evaluate(artifact.decode_tensors()).to(device)
-    return LoadedArtifact(artifact=artifact, method=method, network=network, tokenizer=tokenizer)
-
-
 def score_artifact(request: ScoreRequest) -> dict[str, Any]:
     """Score the splits of a request; returns a JSON object.
 
     Its keys: "metrics" by split, "data" (the manifest), "params" (dense-equivalent counts of the network) and
     "test_openings" (why the test split was opened, each time that it was).
+
+    Raises:
+        ArtifactError: the file makes no network, or one that sees the tokens it is to predict.
+        UsageError: the method it names is not installed.
     """
     loaded = load_artifact(Path(request.artifact), request.device)
+    task, context = loaded.method.task, request.eval_mode.context
+    if context > task.context:
+        raise ArtifactError(f"{request.artifact}: made for a context of {task.context}, not for windows of {context}")
+    check_causal(loaded.network, vocab_size=task.vocab_size, context=context)
     data = prepare(
         request.data,
         tokenizer=loaded.tokenizer,

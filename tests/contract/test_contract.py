@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from harness.artifact.container import Artifact, write_artifact
-from harness.evaluate import load_artifact
 from harness.job import RunRequest
+from harness.loading import load_artifact
 from harness.method import ExportSettings, Method, Task
 from harness.progress import SilentReporter
 from harness.records.logs import read_log
