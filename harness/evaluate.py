@@ -29,6 +29,7 @@ from harness.data.shards import TokenData, TokenStream, prepare
 from harness.errors import ArtifactError, HarnessError, RunError, UsageError
 from harness.files import write_atomic
 from harness.loading import check_causal, load_artifact
+from harness.metrics import bits_per_byte, perplexity
 from harness.nn.network import Network
 from harness.scoring import EvalMode, ScoreRequest, error_to_json
 
@@ -99,10 +100,10 @@ class Scores:
         return {
             "eval_mode": asdict(self.eval_mode),
             "partial": self.partial,
-            "val_bpb": total_nats / math.log(2) / num_bytes,
+            "val_bpb": bits_per_byte(total_nats, num_bytes),
             "loss_nats": loss_nats,
             "token_accuracy": int(self.block_correct.sum()) / num_tokens,
-            "perplexity": math.exp(min(loss_nats, 700.0)),
+            "perplexity": perplexity(loss_nats),
             "total_nats": total_nats,
             "num_tokens": num_tokens,
             "num_bytes": num_bytes,

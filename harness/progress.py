@@ -27,8 +27,6 @@ class TerminalReporter:
         self._console = console
         self._progress: Progress | None = None
         self._task: TaskID | None = None
-        self._warned_epochs = False
-        self._job: Job | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -39,7 +37,6 @@ class TerminalReporter:
 
     def planned(self, job: Job) -> None:
         """Print what will be done."""
-        self._job = job
         plan, settings = job.plan, job.settings.train
         steps = fmt(plan.max_steps) if plan.max_steps is not None else "as many as fit"
         epochs = f", {plan.epochs(plan.max_steps):.2f} epochs" if plan.max_steps is not None else ""
@@ -62,9 +59,7 @@ class TerminalReporter:
             self._warn_epochs(plan.epochs(plan.max_steps))
 
     def stepped(self, report: StepReport) -> None:
-        """Move the bar; say once if the corpus will be read too often."""
-        if self._job is not None and report.step == 10 and math.isfinite(report.total_steps):
-            self._warn_epochs(self._job.plan.epochs(report.total_steps))
+        """Move the bar."""
         if not self._console.is_terminal:
             return
         if self._progress is None:
@@ -81,8 +76,7 @@ class TerminalReporter:
         self._console.print(message)
 
     def _warn_epochs(self, epochs: float) -> None:
-        if epochs > MAX_EPOCHS and not self._warned_epochs:
-            self._warned_epochs = True
+        if epochs > MAX_EPOCHS:
             self._console.print(f"warning: {epochs:.0f} epochs of this corpus; a larger --data would say more")
 
     def _start_bar(self) -> None:

@@ -46,7 +46,7 @@ class BackboneConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     width: int = Field(gt=0)
-    num_layers: int = Field(gt=0)
+    num_layers: int = Field(gt=0, le=4096)
     num_heads: int = Field(gt=0)
     num_kv_heads: int = Field(gt=0)
     mlp_width: int = Field(gt=0)
@@ -113,7 +113,9 @@ class BackboneConfig(BaseModel):
                 f"Set an even rope_width of at most width / num_heads."
             )
         if self.schedule and (
-            len(self.schedule) != self.num_layers or set(self.schedule) != set(range(max(self.schedule) + 1))
+            len(self.schedule) != self.num_layers
+            or max(self.schedule) >= self.num_layers
+            or set(self.schedule) != set(range(max(self.schedule) + 1))
         ):
             raise UsageError(
                 f"schedule: {list(self.schedule)} must name a block for each of {self.num_layers} layers and "

@@ -201,7 +201,7 @@ class Replay:
             yield rule.finding(case.name, "pass", "another seed or a budget in seconds: bytes may differ")
             return
         claimed, found = case.artifact_part.sha256, again.artifact.sha256 if again.artifact else ""
-        alike = ("python", "torch", "numpy", "platform", "cpu", "device", "num_threads")
+        alike = ("python", "torch", "numpy", "platform", "cpu", "device", "num_threads", "harness_code_sha256")
         unlike = [key for key in alike if getattr(again.environment, key) != getattr(record.environment, key)]
         unlike += ["code"] if again.method.code_sha256 != record.method.code_sha256 else []
         status: FindingStatus = "pass" if claimed == found else "note" if unlike else "fail"
