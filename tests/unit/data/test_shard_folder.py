@@ -38,7 +38,7 @@ def folder(tmp_path: Path, tokenizer: SentencePieceTokenizer) -> Path:
 
 def test_splits_of_a_folder(folder: Path) -> None:
     data = prepare(f"shards:{folder}")
-    assert (data.train.num_tokens, data.tune.num_tokens) == (980, 20), "the first 2% are for tuning"
+    assert (data.train.num_tokens, data.tune.num_tokens) == (995, 5), "the first 0.5% are for tuning"
     assert data.open_test("test").tokens.tolist() == [1, 5, 6, 7]
     assert data.name == f"shards:{folder}"
     assert isinstance(data.tune.tokens, np.memmap), "mapped, not copied"
@@ -74,7 +74,7 @@ def test_manifest_changes_with_any_token(folder: Path) -> None:
 
 def test_training_never_sees_the_tuning_head_nor_validation(folder: Path) -> None:
     tokens = np.full(1_000, 10)
-    tokens[:20] = 11
+    tokens[:5] = 11
     write_shard(folder / "made_train_000000.bin", tokens[:300])
     write_shard(folder / "made_train_000001.bin", tokens[300:])
     write_shard(folder / "made_val_000000.bin", [12] * 50)
