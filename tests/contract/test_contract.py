@@ -138,10 +138,10 @@ def test_same_seed_twice_gives_the_same_file(trained: tuple[str, Path], tmp_path
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_budget_in_seconds_is_kept(name: str, tmp_path: Path) -> None:
-    record = read_record(run(name, tmp_path / "timed", budget="12s"))
+    record = read_record(run(name, tmp_path / "timed", budget="20s"))
     assert record.budget.stopped_by == "seconds"
     assert record.progress is not None
     step_seconds = record.progress.median_step_seconds
     assert step_seconds is not None
     # one step or 1%; a shared machine may stall in the very last step, hence three steps here
-    assert record.budget.spent.seconds <= 12.12 + 3 * step_seconds
+    assert record.budget.spent.seconds <= 20.2 + 3 * step_seconds

@@ -87,7 +87,7 @@ def test_an_honest_artifact_is_scored(write: Callable[..., Path], tmp_path: Path
         (put("settings", "model", "num_layers", value=5), "disagree|schedule"),
         (put("settings", "model", "width", value=1 << 20), "network of over"),
         (put("settings", "model", "mlp_width", value=1 << 62), "does not describe a model|network of over"),
-        (put("settings", "model", "num_layers", value=1 << 17), "network of over"),
+        (put("settings", "model", "num_layers", value=1 << 17), "num_layers"),
         (put("task", "vocab_size", value=1 << 40), "network of over"),
     ],
 )
