@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Literal, cast, get_args
+from typing import Literal, Protocol, cast, get_args
 
 from harness.records.safeio import JSON
 from harness.records.values import Scalar
@@ -92,6 +92,30 @@ class RecordRow:
     is_partial: bool | None = None
 
 
+class RuleText(Protocol):
+    """What a report says of a rule; `harness.verify.rules.Rule` is one."""
+
+    @property
+    def title(self) -> str:
+        """A few words."""
+
+    @property
+    def family(self) -> Family:
+        """What it is about."""
+
+    @property
+    def severity(self) -> Severity:
+        """How grave a failure is."""
+
+    @property
+    def text(self) -> str:
+        """What must hold, in a sentence."""
+
+    @property
+    def fix(self) -> str:
+        """What the author of a failing record can do."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """All findings of one command.
@@ -100,7 +124,7 @@ class Report:
         level: how deep was looked.
         rules_version: version of the rules, with a mark of the user's changes.
         rule_changes: what the user's own rules file changed, one line each.
-        titles: title of each rule by id.
+        rules: texts of each rule by id.
         headline_rule: the rule whose three numbers are a record's headline.
         rows: one per record, in the order found.
         findings: grouped by record, in the order of `rows`.
@@ -111,7 +135,7 @@ class Report:
     level: Level
     rules_version: str
     rule_changes: Sequence[str] = ()
-    titles: Mapping[str, str]
+    rules: Mapping[str, RuleText]
     headline_rule: str
     rows: Sequence[RecordRow]
     findings: Sequence[Finding]

@@ -82,7 +82,7 @@ def report_lines(report: Report, *, with_passes: bool = False) -> Iterator[str]:
     names = dict.fromkeys(finding.record for finding in report.findings)
     for name in names:
         findings = sorted(report.of_record(name), key=lambda finding: _ORDER.index(finding.status))
-        yield from (finding_line(f, report.titles[f.rule]) for f in findings if f.status not in hidden)
+        yield from (finding_line(f, report.rules[f.rule].title) for f in findings if f.status not in hidden)
     yield from (safe(f"{error.message} | {error.record}") for error in report.internal_errors)
     yield _summary_line(report, hidden)
 

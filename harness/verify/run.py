@@ -64,7 +64,7 @@ def verify_paths(
         level=LEVELS[depth],
         rules_version=book.version,
         rule_changes=book.changes,
-        titles={rule.id: rule.title for rule in book.rules.values()},
+        rules=book.rules,
         headline_rule=book.headline_rule,
         rows=[_make_row(case) for case in cases],
         findings=[*chain.from_iterable(findings.values()), *(_cut_short(path, book) for path in unfinished)],

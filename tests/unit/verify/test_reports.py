@@ -177,6 +177,6 @@ def test_finding_line_format(tmp_path: Path) -> None:
     report = verify_paths([folder])
     finding = next(f for f in report.findings if f.status == "fail")
     size = sum(json.loads((folder / RECORD_FILE).read_text())["artifact"]["parts"].values())
-    assert finding_line(finding, report.titles[finding.rule]).startswith(
+    assert finding_line(finding, report.rules[finding.rule].title).startswith(
         f"FAIL B1 artifact bytes | {folder} | claimed 51,200, logged {size}, measured {size} (artifact.bin) | "
     )
