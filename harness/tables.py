@@ -6,6 +6,7 @@ Every cell is escaped, strangers' names too.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +21,10 @@ FORMATS = ("table", "markdown", "json")
 # A longer word (a path, a hash) is folded; a column that folds shorter ones cannot be read.
 MAX_UNFOLDED = 20
 COLUMN_GAP = 2
+# What GitHub turns into a link or a message to somebody although it is no markup: @name and addresses, #12, GH-12,
+# http://, www. Backslashes do not stop it, an invisible character inside does.
+_AUTOLINK = re.compile(r"@(?=\w)|#(?=\d)|\bGH(?=-\d)|:(?=//)|www(?=\.)", re.IGNORECASE)
+_BREAK = "&#8203;"
 
 
 def clean(text: object) -> str:
@@ -27,9 +32,11 @@ def clean(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
-def _clean_markdown(text: object) -> str:
-    plain = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\")
-    for mark in "|`*_[]":
+def clean_markdown(text: object) -> str:
+    """Make text safe for the inside of a line of Markdown: nothing in it is markup, HTML, a link or a mention."""
+    plain = clean(text).replace("&", "&amp;").replace("<", "&lt;")
+    plain = _AUTOLINK.sub(rf"\g<0>{_BREAK}", plain)
+    for mark in "\\|`*_[]~$":
         plain = plain.replace(mark, f"\\{mark}")
     return plain
 
@@ -55,9 +62,9 @@ class Table:
         from tabulate import tabulate
 
         align = ["right" if i in self.right else "left" for i in range(len(self.columns))]
-        rows = [[_clean_markdown(cell) for cell in row] for row in self.rows]
+        rows = [[clean_markdown(cell) for cell in row] for row in self.rows]
         body = tabulate(rows, self.columns, tablefmt="github", colalign=align if rows else None, disable_numparse=True)
-        return f"**{_clean_markdown(self.title)}**\n\n{body}\n"
+        return f"**{clean_markdown(self.title)}**\n\n{body}\n"
 
     def print_to(self, console: Console) -> None:
         """Print to a console; a table that is too wide for it is turned: one column for each row, a few at a time."""

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from harness.errors import UsageError
-from harness.tables import Table, View, fmt, shares_table
+from harness.tables import Table, View, clean_markdown, fmt, shares_table
 
 COLUMNS = ("record", "bits/byte", "file bytes", "what it is")
 ROWS = [(f"record-{i}", f"{i}.25", f"{i},000,000", "some words that wrap") for i in range(1, 6)]
@@ -57,6 +57,14 @@ def test_markdown_has_every_table() -> None:
     file = io.StringIO()
     View(tables=[TABLE, TABLE], data=None).print_to(Console(file=file), "markdown")
     assert file.getvalue().count("**five**") == 2
+
+
+def test_strangers_names_neither_link_nor_mention_in_markdown() -> None:
+    table = Table(title="@team", columns=["record"], rows=[["#12 www.example.org GH-3 ~~a~~"]])
+    assert "**@&#8203;team**" in table.to_markdown()
+    assert r"#&#8203;12 www&#8203;.example.org GH&#8203;-3 \~\~a\~\~" in table.to_markdown()
+    # Text in which nothing would act stays as it is.
+    assert clean_markdown("a@ # 12: 1/2") == "a@ # 12: 1/2"
 
 
 def test_unknown_formats_are_refused() -> None:
