@@ -45,7 +45,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Level = Annotated[
     str, typer.Option(help="static (files), decode (artifact), evaluate (scores again), retrain (trains again).")
 ]
-ReportFormat = Annotated[str, typer.Option("--format", help="table or json.")]
+ReportFormat = Annotated[str, typer.Option("--format", help="table, markdown, json, junit or sarif.")]
 ReportOut = Annotated[Path | None, typer.Option(help="Write the report to this file.")]
 Rules = Annotated[Path | None, typer.Option(help="TOML file of rules laid over the shipped ones, by id.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Count what cannot be verified as a failure.")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -12,15 +12,17 @@ from harness.errors import UsageError, suggest
 from harness.files import write_atomic
 from harness.provenance import command_line
 from harness.verify.findings import Report
+from harness.verify.junit import to_junit
+from harness.verify.markdown import to_markdown
 from harness.verify.render import print_text, to_json
 from harness.verify.rerun import make_retrainer, make_scorer
 from harness.verify.rules import load_rules
 from harness.verify.run import verify_paths
+from harness.verify.sarif import to_sarif
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-FORMATS = ("table", "json")
 SCORING_LEVELS = ("evaluate", "retrain")
 
 
@@ -63,25 +65,31 @@ def run_verify(paths: Sequence[Path], options: VerifyOptions, console: Console) 
             fresh_seed=options.fresh_seed,
             on_progress=lambda done, total, name: status.update(f"verifying {done + 1} of {total}"),
         )
-    text = _render(report, options)
     if options.out is not None:
-        write_atomic(options.out, text.encode())
+        write_atomic(options.out, FORMATS[options.output_format](report, options).encode())
         console.print(f"{options.out}: {report.summary()['records']} records", soft_wrap=True)
-    elif options.output_format == "json":
-        console.file.write(text)
-    else:
+    elif options.output_format == "table":
         print_text(report, console, with_passes=options.is_verbose)
+    else:
+        console.file.write(FORMATS[options.output_format](report, options))
     if options.with_tracebacks:
         for error in report.internal_errors:
             console.print(error.traceback, soft_wrap=True)
     return report.exit_code
 
 
-def _render(report: Report, options: VerifyOptions) -> str:
-    if options.output_format == "json":
-        return to_json(report, command_line()) + "\n"
+def _to_page(report: Report, options: VerifyOptions) -> str:
     from rich.console import Console
 
     page = StringIO()
     print_text(report, Console(file=page, width=200, color_system=None), with_passes=options.is_verbose)
     return page.getvalue()
+
+
+FORMATS: Mapping[str, Callable[[Report, VerifyOptions], str]] = {
+    "table": _to_page,
+    "markdown": lambda report, options: to_markdown(report, with_passes=options.is_verbose),
+    "json": lambda report, options: to_json(report, command_line()) + "\n",
+    "junit": lambda report, options: to_junit(report),
+    "sarif": lambda report, options: to_sarif(report, command_line()) + "\n",
+}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from harness.records.values import Scalar
 from harness.tables import Table, clean
 from harness.verify.agreement import show
-from harness.verify.findings import Finding, RecordRow, Report
+from harness.verify.findings import Finding, InternalError, RecordRow, Report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,18 +56,45 @@ def _number(value: Scalar | None) -> str:
 
 def finding_line(finding: Finding, title: str) -> str:
     """Return a finding as a line: `FAIL B1 artifact bytes | record | claimed 1, measured 2 (file) | ...`."""
+    head = (f"{finding.status.upper()} {finding.rule} {title}", finding.record)
+    return " | ".join([*map(safe, head), *describe(finding, with_evidence=finding.status == "fail")])
+
+
+def describe(finding: Finding, *, with_evidence: bool = True) -> list[str]:
+    """Return what a finding says in up to three safe texts: evidence (`claimed 1 (file:2)`), message, fix."""
+    evidence = _evidence(finding) if with_evidence else ""
+    texts = (evidence, finding.message, f"fix: {finding.fix}" if finding.fix else "")
+    return [safe(text) for text in texts if text]
+
+
+def _evidence(finding: Finding) -> str:
     values = {"claimed": finding.claimed, "logged": finding.logged, "measured": finding.measured}
     numbers = ", ".join(f"{origin} {show(value)}" for origin, value in values.items() if value is not None)
     line = f":{finding.line}" if finding.line is not None else ""
     place = f" ({finding.path}{line})" if finding.path is not None else ""
-    cells = [
-        f"{finding.status.upper()} {finding.rule} {title}",
-        finding.record,
-        f"{numbers}{place}".strip() if finding.status == "fail" else "",
-        finding.message,
-        f"fix: {finding.fix}" if finding.fix else "",
-    ]
-    return " | ".join(safe(cell) for cell in cells if cell)
+    return f"{numbers}{place}".strip()
+
+
+def record_names(report: Report) -> list[str]:
+    """Return the names of all that a report speaks of: its records, then folders with a finding only."""
+    items: list[RecordRow | Finding | InternalError] = [*report.rows, *report.findings, *report.internal_errors]
+    return list(dict.fromkeys(item.record for item in items))
+
+
+def listed_findings(report: Report, record: str, *, with_passes: bool) -> list[Finding]:
+    """Return the findings of a record that are listed, failures first."""
+    findings = sorted(report.of_record(record), key=lambda finding: _ORDER.index(finding.status))
+    return [finding for finding in findings if with_passes or finding.status != "pass"]
+
+
+def ordinals(keys: Iterable[Hashable]) -> list[int]:
+    """Number equal keys from 1, each kind for itself."""
+    counts: Counter[Hashable] = Counter()
+    numbers = []
+    for key in keys:
+        counts[key] += 1
+        numbers.append(counts[key])
+    return numbers
 
 
 def report_lines(report: Report, *, with_passes: bool = False) -> Iterator[str]:
@@ -78,20 +106,19 @@ def report_lines(report: Report, *, with_passes: bool = False) -> Iterator[str]:
     """
     for change in report.rule_changes:
         yield safe(f"rules changed: {change}")
-    hidden = () if with_passes else ("pass",)
-    names = dict.fromkeys(finding.record for finding in report.findings)
-    for name in names:
-        findings = sorted(report.of_record(name), key=lambda finding: _ORDER.index(finding.status))
-        yield from (finding_line(f, report.rules[f.rule].title) for f in findings if f.status not in hidden)
+    for name in dict.fromkeys(finding.record for finding in report.findings):
+        findings = listed_findings(report, name, with_passes=with_passes)
+        yield from (finding_line(finding, report.rules[finding.rule].title) for finding in findings)
     yield from (safe(f"{error.message} | {error.record}") for error in report.internal_errors)
-    yield _summary_line(report, hidden)
+    yield summary_line(report, with_passes=with_passes)
 
 
-def _summary_line(report: Report, hidden: Sequence[str]) -> str:
+def summary_line(report: Report, *, with_passes: bool = False) -> str:
+    """Return the counts of records by verdict and of findings by status, in one line."""
     counts = report.summary()
     records = ", ".join(f"{counts[f'records_{verdict}']} {verdict}" for verdict in ("pass", "fail", "unverifiable"))
     severity = f"{counts['fail_major']} major, {counts['fail_minor']} minor"
-    unlisted = " (not listed)" if "pass" in hidden else ""
+    unlisted = "" if with_passes else " (not listed)"
     broken = f", {counts['internal_errors']} internal errors" if counts["internal_errors"] else ""
     strict = "; strict: what is unverifiable fails" if report.is_strict else ""
     plural = "" if counts["records"] == 1 else "s"
