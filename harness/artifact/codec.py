@@ -2,6 +2,7 @@
 
     range         one block-adaptive model for all symbols       (integers; see `range_coder`)
     range-rows    one for each class of rows of like magnitude   (integers)
+    range-peaks   the place of each row's maximum, then the rest (integers, small tensors)
     packed        the fewest bits that hold every symbol         (integers)
     raw           the numbers as they are, little-endian         (all)
     zstd, lzma, zlib                                             (int8)
@@ -32,7 +33,16 @@ from harness.artifact.planes import (
     join_planes,
     split_planes,
 )
-from harness.artifact.range_coder import decode_by_rows, decode_whole, encode_by_rows, encode_whole
+from harness.artifact.range_coder import (
+    Decode,
+    Encode,
+    decode_by_peaks,
+    decode_by_rows,
+    decode_whole,
+    encode_by_peaks,
+    encode_by_rows,
+    encode_whole,
+)
 from harness.errors import ArtifactError, UsageError, suggest
 
 Array = NDArray[np.generic]
@@ -45,7 +55,12 @@ DTYPES: dict[DTypeCode, np.dtype[np.generic]] = {
     "f2": np.dtype("<f2"),
     "f4": np.dtype("<f4"),
 }
-SYMBOL_CODERS = ("range", "range-rows", "packed")
+RANGE_CODERS: dict[str, tuple[Encode, Decode]] = {
+    "range": (encode_whole, decode_whole),
+    "range-rows": (encode_by_rows, decode_by_rows),
+    "range-peaks": (encode_by_peaks, decode_by_peaks),
+}
+SYMBOL_CODERS = (*RANGE_CODERS, "packed")
 # Lengths of planes, and the end marks of coders that could not shorten anything.
 MAX_OVERHEAD_BYTES = 64
 # Symbols lie within 2**24 of zero, see `quantize.MAX_SYMBOL`.
@@ -138,10 +153,8 @@ def decode_into(coder: str, payload: Buffer, dtype: DTypeCode, out: Array) -> No
     if out.size == 0:
         return
     flat = out.reshape(-1)
-    if coder == "range" and dtype[0] == "i":
-        decode_whole(payload, _rows(out))
-    elif coder == "range-rows":
-        decode_by_rows(payload, _rows(out))
+    if coder in RANGE_CODERS and dtype[0] == "i":
+        RANGE_CODERS[coder][1](payload, _rows(out))
     elif coder == "raw":
         _decode_raw(payload, dtype, flat)
     elif coder == "packed":
@@ -182,9 +195,7 @@ def encode(array: Array, coder: str) -> bytes | None:
         return b""
     if array.dtype.kind == "i" and coder in SYMBOL_CODERS:
         rows_RC = _rows(array).astype(np.int32)
-        if coder == "packed":
-            return _pack(rows_RC)
-        return encode_whole(rows_RC) if coder == "range" else encode_by_rows(rows_RC)
+        return _pack(rows_RC) if coder == "packed" else RANGE_CODERS[coder][0](rows_RC)
     if coder == "raw":
         return _raw(array)
     names = coder.split("+")

@@ -22,10 +22,13 @@ FIRST_BLOCK = 128
 LARGEST_BLOCK = 65_536
 # The coder's probabilities have 24 bits.
 PRIOR_TOTAL = 1 << 24
-NUM_SHAPES = 4
+NUM_SHAPES = 8
+PLAIN_SHAPES = 4
 FLAT = 127
 SCALES_PER_OCTAVE = 10
 SPIKE_PARTS = 128
+# Squarings of the distance over the gap: powers of 8, 16 and 256.
+RISES = (3, 4, 8)
 SMALLEST_SCALE = 0.2
 # 2 ** (i / 10), written out since a library power may differ in its last bit.
 _OCTAVE = (
@@ -52,7 +55,7 @@ TRUSTS = (
     (0.0, 128.0),
     (0.0, math.inf),
 )
-ADD_8, SHRINK_16 = 0, 4
+ADD_8, SHRINK_16, NEVER = 0, 4, 7
 
 
 class Prior(NamedTuple):
@@ -64,10 +67,13 @@ class Prior(NamedTuple):
         centre: the most likely symbol.
         left: index of the scale below the centre; FLAT for a uniform side.
         right: index of the scale above it.
-        shape: 0 Gaussian, 1 Laplace, 2 logistic, 3 Student t with four degrees of freedom.
+        shape: 0 Gaussian, 1 Laplace, 2 logistic, Student t with 4 (3), 2 (4), 3 (5), 8 (6) or 1 (7) degrees of freedom.
         trust: index into TRUSTS.
         ends: the outermost symbols occur once a row (rows scaled by their largest number).
         spike: share of the centre beside its density, in 128ths (pruned weights).
+        extended: counts are weighed against the whole prior, spike included; shapes from 4 on and gaps need it.
+        gap: quarters of a symbol from the centre to where the density has risen to half (weights pruned by size).
+        rise: index into RISES, how steeply the density rises there: less where rows of unlike scales blur it.
     """
 
     low: int
@@ -79,6 +85,9 @@ class Prior(NamedTuple):
     trust: int
     ends: bool = False
     spike: int = 0
+    extended: bool = False
+    gap: int = 0
+    rise: int = 0
 
     def with_scale(self, index: int) -> Prior:
         """The same prior with both scales at `index`, kept within the table."""
@@ -122,7 +131,18 @@ def _density(r: Floats, shape: int) -> Floats:
         e = exp_minus(r * 1.8137993642342178)
         return 4.0 * e / ((1.0 + e) * (1.0 + e))
     q = 1.0 + r * r * 0.5
-    return np.asarray(1.0 / (q * q * np.sqrt(q)))
+    root = np.sqrt(q)
+    powers = (q * q * root, q * root, q * q, q * q * q * q * root, q)
+    return np.asarray(1.0 / powers[shape - 3])
+
+
+def _rise(distance: Floats, prior: Prior) -> Floats:
+    """Share of the density left by a gap: p / (1 + p) for p = (distance / gap) to the power of the rise."""
+    # Between these bounds no power leaves the range of a float64, and no density becomes zero.
+    power = np.clip(distance / (float(prior.gap) * 0.25), 0.125, 2.0)
+    for _ in range(RISES[prior.rise]):
+        power = power * power
+    return power / (1.0 + power)
 
 
 def prior_weights(prior: Prior, num_columns: int) -> Floats:
@@ -132,6 +152,8 @@ def prior_weights(prior: Prior, num_columns: int) -> Floats:
     for side, index in ((offset < 0, prior.left), (offset > 0, prior.right)):
         if index != FLAT:
             density[side] = _density(np.abs(offset[side]) / scale_of(index), prior.shape)
+    if prior.gap:
+        density *= _rise(np.abs(offset), prior)
     # fsum is correctly rounded, hence independent of the order of addition.
     density *= float(PRIOR_TOTAL) / math.fsum(density.tolist())
     if prior.ends:
@@ -142,14 +164,19 @@ def prior_weights(prior: Prior, num_columns: int) -> Floats:
     return np.floor(density) + 1.0
 
 
-def blend(prior: Floats, counts: Floats, num_seen: float | Floats, trust: int) -> Floats:
-    """Weights of the next block from the prior and the counts so far (whole numbers, at least 1)."""
+def prior_mass(prior: Prior) -> float:
+    """Sum of the weights but for the ends; payloads that are not extended never counted the spike."""
+    return float(PRIOR_TOTAL) * SPIKE_PARTS / (SPIKE_PARTS - prior.spike) if prior.extended else float(PRIOR_TOTAL)
+
+
+def blend(prior: Floats, mass: float, counts: Floats, num_seen: float | Floats, trust: int) -> Floats:
+    """Weights of the next block from the prior of that mass and the counts so far (whole numbers, at least 1)."""
     weight, stiffness = TRUSTS[trust]
     if weight:
-        return np.asarray(prior + counts * (PRIOR_TOTAL / weight))
+        return np.asarray(prior + counts * (mass / weight))
     if stiffness == math.inf:
         return prior
-    expected = prior * (num_seen / PRIOR_TOTAL)
+    expected = prior * (num_seen / mass)
     surprise = (counts - expected) * (counts - expected) / (expected + 0.5)
     mixed = (stiffness * expected + surprise * counts) / (stiffness + surprise) + 0.015625
     return np.asarray(np.floor(mixed * (PRIOR_TOTAL / num_seen)) + 1.0)
@@ -159,7 +186,7 @@ class BlockModel:
     """The model of one stream of symbols: ask for weights, code a block, report its counts."""
 
     def __init__(self, prior: Prior, num_columns: int) -> None:
-        self._prior = prior_weights(prior, num_columns)
+        self._prior, self._mass = prior_weights(prior, num_columns), prior_mass(prior)
         self._counts = np.zeros(prior.size, np.int64)
         self._num_seen = 0
         self._trust = prior.trust
@@ -168,7 +195,7 @@ class BlockModel:
         """Weights of the symbols of the next block, float64 whole numbers."""
         if not self._num_seen:
             return self._prior
-        return blend(self._prior, self._counts.astype(np.float64), float(self._num_seen), self._trust)
+        return blend(self._prior, self._mass, self._counts.astype(np.float64), float(self._num_seen), self._trust)
 
     def update(self, offsets: NDArray[np.int32]) -> None:
         """Count a block of symbols, given as offsets from the smallest."""

@@ -1,7 +1,7 @@
 """The head of a payload: numbers of variable length, and the prior of a range-coded stream in two bytes or more.
 
-Two bytes (alphabet, trust, shape; scale, ends); two more for a spike; for an alphabet outside the table its bounds,
-centre and second scale.
+Two bytes (alphabet, trust, shape; scale, ends); two more (spike; alphabet, form) for what these cannot say, and a
+third for a gap; for an alphabet outside the table its bounds, centre and second scale.
 """
 
 from __future__ import annotations
@@ -9,12 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.artifact.byte_coders import Buffer
-from harness.artifact.models import FLAT, SPIKE_PARTS, Prior
+from harness.artifact.models import FLAT, PLAIN_SHAPES, RISES, SPIKE_PARTS, Prior
 from harness.errors import ArtifactError
 
-# Alphabets that need no bounds in the payload: those of the integer schemes.
-ALPHABETS = ((-1, 3), (-7, 15), (-15, 31), (-31, 63), (-63, 127), (-127, 255))
-_SPIKED, EXPLICIT = 6, 7
+# Alphabets that need no bounds in the payload, by index: those of the integer schemes, and of two's complement.
+_SYMMETRIC = {0: (-1, 3), 1: (-7, 15), 2: (-15, 31), 3: (-31, 63), 4: (-63, 127), 5: (-127, 255)}
+_TWOS_COMPLEMENT = {8: (-2, 4), 9: (-8, 16), 10: (-16, 32), 11: (-32, 64), 12: (-64, 128), 13: (-128, 256)}
+ALPHABETS = _SYMMETRIC | _TWOS_COMPLEMENT
+_LONG, EXPLICIT = 6, 7
+_INDICES = {bounds: index for index, bounds in ALPHABETS.items()}
+# Forms of a long head that is not extended (0) or is: 1, plus 1 for the later shapes, plus 2, 4 or 6 for a gap.
+_NUM_FORMS = 3 + 2 * len(RISES)
 # Alphabets from 0 up, in one byte: 2 to 128 symbols, or all bytes.
 _ALL_BYTES = 127
 MAX_ALPHABET = 1 << 14
@@ -55,23 +60,32 @@ class Cursor:
         raise ArtifactError("payload has a number that is too long in its head")
 
 
-def find_alphabet(low: int, high: int) -> int:
-    """Index of the smallest alphabet of the table that holds both bounds, or EXPLICIT."""
-    for index, (first, size) in enumerate(ALPHABETS):
-        if first <= low and high < first + size:
-            return index
-    return EXPLICIT
+def find_alphabets(low: int, high: int) -> list[tuple[int, int]]:
+    """Smallest symbol and size of the alphabets of the table worth a try: the smallest of each kind, if smaller."""
+    found: list[tuple[int, int]] = []
+    for kind in (_SYMMETRIC, _TWOS_COMPLEMENT):
+        fits = [(first, size) for first, size in kind.values() if first <= low and high < first + size]
+        if fits and not (found and found[0][1] < fits[0][1]):
+            found.append(fits[0])
+    return found
 
 
 def put_prior(prior: Prior) -> bytes:
     """Write a prior."""
-    bounds = (prior.low, prior.size)
-    plain = bounds in ALPHABETS and prior.centre == 0 and prior.left == prior.right
-    index = ALPHABETS.index(bounds) if plain else EXPLICIT
-    form = prior.trust << 2 | prior.shape
+    in_table = prior.centre == 0 and prior.left == prior.right
+    index = _INDICES.get((prior.low, prior.size), EXPLICIT) if in_table else EXPLICIT
+    head = _put_form(prior, index)
+    return head if index != EXPLICIT else head + _put_bounds(prior)
+
+
+def _put_form(prior: Prior, index: int) -> bytes:
+    first = prior.trust << 2 | prior.shape % PLAIN_SHAPES
     scale = prior.left << 1 | int(prior.ends)
-    head = bytes([_SPIKED << 5 | form, scale, prior.spike, index] if prior.spike else [index << 5 | form, scale])
-    return head if plain else head + _put_bounds(prior)
+    if not (prior.spike or prior.extended or index in _TWOS_COMPLEMENT):
+        return bytes([index << 5 | first, scale])
+    rise = 2 + 2 * prior.rise if prior.gap else 0
+    form = 1 + prior.shape // PLAIN_SHAPES + rise if prior.extended else 0
+    return bytes([_LONG << 5 | first, scale, prior.spike, form << 4 | index, *([prior.gap] if prior.gap else [])])
 
 
 def _put_bounds(prior: Prior) -> bytes:
@@ -86,11 +100,16 @@ def _put_bounds(prior: Prior) -> bytes:
 def get_prior(cursor: Cursor) -> Prior:
     """Read a prior; raises ArtifactError where it is impossible."""
     first, second = cursor.byte(), cursor.byte()
-    index, scale, spike = first >> 5, second >> 1, 0
-    if index == _SPIKED:
-        spike, index = cursor.byte(), cursor.byte()
-    if spike >= SPIKE_PARTS or index in (_SPIKED, *range(EXPLICIT + 1, 256)):
+    index, scale, spike, form = first >> 5, second >> 1, 0, 0
+    if index == _LONG:
+        spike, last = cursor.byte(), cursor.byte()
+        index, form = last & 15, last >> 4
+    if spike >= SPIKE_PARTS or form >= _NUM_FORMS or not (index in ALPHABETS or index == EXPLICIT):
         raise ArtifactError("range-coded payload has an impossible head")
+    rise, later_shape = divmod(max(form - 1, 0), 2)
+    gap = cursor.byte() if rise else 0
+    if rise and not gap:
+        raise ArtifactError("range-coded payload has an impossible gap in its head")
     low, size, centre, right = (*ALPHABETS[index], 0, scale) if index != EXPLICIT else _get_bounds(cursor, scale)
     return Prior(
         low=low,
@@ -98,10 +117,13 @@ def get_prior(cursor: Cursor) -> Prior:
         centre=centre,
         left=scale,
         right=right,
-        shape=first & 3,
+        shape=(first & 3) + PLAIN_SHAPES * later_shape,
         trust=first >> 2 & 7,
         ends=bool(second & 1),
         spike=spike,
+        extended=form > 0,
+        gap=gap,
+        rise=max(rise - 1, 0),
     )
 
 

@@ -2,12 +2,15 @@
 
 Payload: the prior (see `payload_head`), then the words of the coder, big-endian, without the trailing bytes that a
 reader can fill with zeros. `range-rows` sorts rows into classes by magnitude (0.3 octaves each) and gives each class
-its own scale and counts; the class of each row comes first. All of it is one stream of `constriction`'s range coder.
+its own scale and counts; the class of each row comes first. `range-peaks` first says where in each row the largest
+magnitude stands, in log2(2 * columns) bits: that each row scaled by its maximum has one saves log2(e) bits a row.
+All of it is one stream of `constriction`'s range coder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +18,18 @@ from numpy.typing import NDArray
 from harness.artifact.byte_coders import Buffer
 from harness.artifact.fitting import fit_prior
 from harness.artifact.models import ADD_8, FLAT, SCALES_PER_OCTAVE, BlockModel, Prior, block_lengths
-from harness.artifact.payload_head import ALPHABETS, EXPLICIT, MAX_ALPHABET, Cursor, find_alphabet, get_prior, put_prior
+from harness.artifact.payload_head import (
+    MAX_ALPHABET,
+    Cursor,
+    find_alphabets,
+    get_prior,
+    put_prior,
+    put_varint,
+)
 from harness.errors import ArtifactError
 
 Ints = NDArray[np.int32]
+Encode = Callable[[Ints], bytes | None]
 Decode = Callable[[Buffer, NDArray[np.generic]], None]
 
 MAX_CLASSES = 64
@@ -27,6 +38,8 @@ CLASS_STEP = 3
 _SMALLEST_RMS = 0.25
 # Trimming the last words needs trial decoding; their few bytes matter only for small tensors.
 _TRIM_SYMBOLS = 16_384
+# A bit and a half a row matter only for small tensors, and the rows are rebuilt from two arrays.
+_PEAK_SYMBOLS = 131_072
 
 
 class _Writer:
@@ -34,7 +47,11 @@ class _Writer:
         import constriction
 
         self._categorical = constriction.stream.model.Categorical
+        self._uniform = constriction.stream.model.Uniform
         self._coder = constriction.stream.queue.RangeEncoder()
+
+    def put_uniform(self, symbols: Ints, size: int) -> None:
+        self._coder.encode(symbols, self._uniform(size))
 
     def put(self, symbols: Ints, prior: Prior, num_columns: int) -> None:
         model, at = BlockModel(prior, num_columns), 0
@@ -49,11 +66,19 @@ class _Writer:
         return packed
 
 
+def _decoded(decode: Callable[[], Ints]) -> Ints:
+    try:
+        return decode()
+    except (AssertionError, ValueError, KeyError) as error:
+        raise ArtifactError("range-coded payload does not decode under its model") from error
+
+
 class _Reader:
     def __init__(self, data: Buffer) -> None:
         import constriction
 
         self._categorical = constriction.stream.model.Categorical
+        self._uniform = constriction.stream.model.Uniform
         whole_bytes = len(data) // 4 * 4
         words = np.empty(-(-len(data) // 4), np.uint32)
         words[: whole_bytes // 4] = np.frombuffer(memoryview(data)[:whole_bytes], ">u4")
@@ -61,13 +86,14 @@ class _Reader:
             words[-1] = int.from_bytes(bytes(data[whole_bytes:]).ljust(4, b"\0"), "big")
         self._coder = constriction.stream.queue.RangeDecoder(words)
 
+    def uniform(self, num_symbols: int, size: int) -> Ints:
+        return _decoded(partial(self._coder.decode, self._uniform(size), num_symbols))
+
     def blocks(self, num_symbols: int, prior: Prior, num_columns: int) -> Iterator[Ints]:
         model = BlockModel(prior, num_columns)
         for length in block_lengths(num_symbols):
-            try:
-                offsets = self._coder.decode(self._categorical(model.weights(), perfect=False), length)
-            except (AssertionError, ValueError, KeyError) as error:
-                raise ArtifactError("range-coded payload does not decode under its model") from error
+            categorical = self._categorical(model.weights(), perfect=False)
+            offsets = _decoded(partial(self._coder.decode, categorical, length))
             model.update(offsets)
             yield offsets + np.int32(prior.low)
 
@@ -106,18 +132,16 @@ def _fit(rows_RC: Ints) -> Prior | None:
     symbols = rows_RC.reshape(-1)
     low, high = int(symbols.min()), int(symbols.max())
     columns = rows_RC.shape[1]
-    fits: list[tuple[float, Prior]] = []
-    if (index := find_alphabet(low, high)) != EXPLICIT:
-        first, size = ALPHABETS[index]
-        fits.append(fit_prior(symbols, first, size, columns, centre=0, tied=True))
-    if high - low < MAX_ALPHABET and (index == EXPLICIT or low >= 0):
+    alphabets = find_alphabets(low, high)
+    fits = [fit_prior(symbols, first, size, columns, centre=0, tied=True) for first, size in alphabets]
+    if high - low < MAX_ALPHABET and (not alphabets or low >= 0):
         mode, mean = int(np.bincount(symbols - low).argmax()) + low, round(float(symbols.mean()))
         size = max(high - low + 1, 2)
         for centre in sorted({mode, mean}):
             bits, prior = fit_prior(symbols, low, size, columns, centre=centre, tied=centre == low)
             if prior.left == prior.right == FLAT:
                 prior = prior._replace(centre=low)
-            fits.append((bits + 8 * (len(put_prior(prior)) - 2), prior))
+            fits.append((bits, prior))
     return min(fits, key=lambda fit: fit[0])[1] if fits else None
 
 
@@ -192,9 +216,9 @@ def encode_by_rows(rows_RC: Ints) -> bytes | None:
         return None
     largest = int(np.bincount(class_R).argmax())
     low, high = int(rows_RC.min()), int(rows_RC.max())
-    if (index := find_alphabet(low, high)) == EXPLICIT and high - low >= MAX_ALPHABET:
+    if high - low >= MAX_ALPHABET:
         return None
-    low, size = ALPHABETS[index] if index != EXPLICIT else (low, high - low + 1)
+    low, size = (*find_alphabets(low, high), (low, high - low + 1))[0]
     sample = rows_RC[class_R == largest].reshape(-1)
     centre = min(max(0, low), low + size - 1)
     _, prior = fit_prior(sample, low, size, rows_RC.shape[1], centre=centre, tied=True)
@@ -238,3 +262,53 @@ def _decode_class(reader: _Reader, prior: Prior, rows: NDArray[np.intp], out_RC:
         symbols[at : at + block.size] = block
         at += block.size
     out_RC[rows] = symbols.reshape(rows.size, columns)
+
+
+def encode_by_peaks(rows_RC: Ints) -> bytes | None:
+    """Encode the place and sign of the largest magnitude of each row, then all other symbols as one stream.
+
+    Args:
+        rows_RC: int32, at least one symbol.
+
+    Returns:
+        The payload; None where rows differ in their largest magnitude, or the tensor or its alphabet is too large.
+    """
+    if rows_RC.size > _PEAK_SYMBOLS or rows_RC.shape[1] < 2:
+        return None
+    magnitude_RC, rows = np.abs(rows_RC), np.arange(len(rows_RC))
+    column_R = magnitude_RC.argmax(axis=1).astype(np.int32)
+    peak_R = magnitude_RC[rows, column_R]
+    if peak_R.min() != peak_R.max():
+        return None
+    rest_RC = rows_RC[_others(column_R, rows_RC.shape[1])].reshape(len(rows_RC), -1)
+    if (prior := _fit(rest_RC)) is None:
+        return None
+    writer = _Writer()
+    writer.put_uniform(2 * column_R + (rows_RC[rows, column_R] < 0), 2 * rows_RC.shape[1])
+    writer.put(rest_RC.reshape(-1), prior, rest_RC.shape[1])
+    return _trim(decode_by_peaks, put_prior(prior) + put_varint(int(peak_R[0])), writer.words(), rows_RC)
+
+
+def _others(column_R: Ints, num_columns: int) -> NDArray[np.bool_]:
+    """Which symbols are not the chosen one of their row, (rows, columns)."""
+    return np.not_equal(np.arange(num_columns), column_R[:, None])
+
+
+def decode_by_peaks(payload: Buffer, out_RC: NDArray[np.generic]) -> None:
+    """Decode a payload of `encode_by_peaks` into a contiguous array of any number type.
+
+    Raises:
+        ArtifactError: the payload is not one of that many symbols.
+    """
+    rows, columns = out_RC.shape
+    cursor = Cursor(payload)
+    prior, peak = get_prior(cursor), cursor.varint()
+    if out_RC.size > _PEAK_SYMBOLS or columns < 2 or peak > 1 << 24:
+        raise ArtifactError(f"range-peaks payload cannot hold {rows} rows of {columns} symbols up to {peak}")
+    reader = _Reader(memoryview(payload)[cursor.at :])
+    place_R = reader.uniform(rows, 2 * columns)
+    others_RC = _others(place_R >> 1, columns)
+    out_RC[~others_RC] = np.where(place_R & 1, -peak, peak)
+    out_RC[others_RC] = np.concatenate(list(reader.blocks(rows * (columns - 1), prior, columns - 1)))
+    if out_RC.size > _TRIM_SYMBOLS:
+        reader.check_end()

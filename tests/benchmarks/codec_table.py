@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from harness.artifact.codec import SYMBOL_CODERS, code_of, decode, encode
 from harness.artifact.quantize import quantise
 
-CODERS = ("range", "range-rows", "zstd", "lzma", "zlib", "packed")
+CODERS = ("range", "range-rows", "range-peaks", "zstd", "lzma", "zlib", "packed")
 LABELS = {"zstd": "zstd -22", "zlib": "zlib -9", "lzma": "LZMA -9e", "packed": "packed bits"}
 COLUMNS = 512
 

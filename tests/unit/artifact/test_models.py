@@ -7,6 +7,9 @@ import pytest
 
 from harness.artifact.models import (
     FLAT,
+    NUM_SHAPES,
+    RISES,
+    SPIKE_PARTS,
     TRUSTS,
     BlockModel,
     Prior,
@@ -17,6 +20,7 @@ from harness.artifact.models import (
 )
 
 PINNED_PRIOR = [65717.0, 864820.0, 4059518.0, 6797107.0, 4059518.0, 864820.0, 65717.0]
+PINNED_GAP = [2078380.0, 6306510.0, 3720.0, 16777217.0, 3720.0, 6306510.0, 2078380.0]
 PINNED_BLEND = [178114.0, 976695.0, 4072797.0, 6723090.0, 4006581.0, 882936.0, 727028.0]
 PRIOR = Prior(low=-7, size=15, centre=0, left=30, right=30, shape=0, trust=4)
 
@@ -38,7 +42,7 @@ def test_scales_grow_by_a_tenth_of_an_octave() -> None:
     np.testing.assert_allclose([scale_of(i) for i in range(FLAT)], [0.2 * 2 ** (i / 10) for i in range(FLAT)])
 
 
-@pytest.mark.parametrize("shape", range(4))
+@pytest.mark.parametrize("shape", range(NUM_SHAPES))
 def test_prior_is_the_discretised_density(shape: int) -> None:
     prior = PRIOR._replace(low=-60, size=121, left=50, right=50, shape=shape)
     sigma = 0.2 * 2**5
@@ -47,7 +51,7 @@ def test_prior_is_the_discretised_density(shape: int) -> None:
         0: np.exp(-r * r / 2),
         1: np.exp(-math.sqrt(2) * r),
         2: 1 / np.cosh(math.pi / math.sqrt(12) * r) ** 2,
-        3: (1 + r * r / 2) ** -2.5,
+        **{3 + i: (1 + r * r / 2) ** (-(freedom + 1) / 2) for i, freedom in enumerate((4, 2, 3, 8, 1))},
     }[shape]
     weights = prior_weights(prior, 100)
     np.testing.assert_allclose(weights / weights.sum(), expected / expected.sum(), rtol=1e-4, atol=1.3e-7)
@@ -70,6 +74,33 @@ def test_spike_adds_its_share_at_the_centre() -> None:
     # 32 of 128: a quarter of all, on top of a density of almost nothing at the centre itself.
     weights = prior_weights(Prior(low=-500, size=1001, centre=0, left=FLAT, right=FLAT, shape=0, trust=0, spike=32), 1)
     assert weights[500] / weights.sum() == pytest.approx(0.25 + 0.75 / 1001, rel=1e-3)
+
+
+@pytest.mark.parametrize("rise", range(len(RISES)))
+def test_gap_leaves_half_the_density_at_its_end(rise: int) -> None:
+    flat = Prior(low=-40, size=81, centre=0, left=FLAT, right=FLAT, shape=0, trust=0)
+    weights = prior_weights(flat._replace(extended=True, gap=4 * 20, rise=rise), 1)
+    assert weights[60] / weights[80] == pytest.approx(0.5, rel=0.01)
+    assert weights[41:52].max() / weights[80] < 0.01
+    assert (np.diff(weights[40:]) >= 0).all()
+
+
+@pytest.mark.parametrize("gap", [1, 255])
+@pytest.mark.parametrize("rise", range(len(RISES)))
+def test_gap_may_leave_nothing(gap: int, rise: int) -> None:
+    narrow = Prior(low=0, size=2, centre=0, left=0, right=0, shape=1, trust=0, extended=True, gap=gap, rise=rise)
+    weights = prior_weights(narrow, 1)
+    assert np.isfinite(weights).all() and weights.min() >= 1
+
+
+def test_counts_as_expected_keep_an_extended_prior() -> None:
+    # Half the symbols on the spike: the counts that the prior expects are no surprise, spike or not.
+    flat = Prior(low=-2, size=5, centre=0, left=FLAT, right=FLAT, shape=0, trust=4)
+    prior = flat._replace(spike=SPIKE_PARTS // 2, extended=True)
+    model = BlockModel(prior, 1)
+    before = model.weights()
+    model.update(np.repeat(np.arange(5, dtype=np.int32), [100, 100, 600, 100, 100]))
+    np.testing.assert_allclose(model.weights() / model.weights().sum(), before / before.sum(), rtol=1e-3)
 
 
 def test_two_sides_have_two_scales() -> None:
@@ -108,3 +139,5 @@ def test_model_is_pinned() -> None:
     model = BlockModel(PRIOR._replace(low=-3, size=7, left=23, right=23), 8)
     model.update(np.array([0, 1, 1, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 6, 6], np.int32))
     assert model.weights().tolist() == PINNED_BLEND
+    gapped = PRIOR._replace(low=-3, size=7, left=23, right=23, shape=5, spike=64, extended=True, gap=7, rise=1)
+    assert prior_weights(gapped, 8).tolist() == PINNED_GAP

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,8 +9,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from harness.artifact.payload_head import MAX_ALPHABET, Cursor, put_varint
-from harness.artifact.range_coder import decode_by_rows, decode_whole, encode_by_rows, encode_whole
+from harness.artifact.quantize import quantise
+from harness.artifact.range_coder import (
+    Decode,
+    decode_by_peaks,
+    decode_by_rows,
+    decode_whole,
+    encode_by_peaks,
+    encode_by_rows,
+    encode_whole,
+)
 from harness.errors import ArtifactError
+
+ENCODERS = [encode_whole, encode_by_rows, encode_by_peaks]
+DECODERS = [decode_whole, decode_by_rows, decode_by_peaks]
 
 
 def entropy_bytes(symbols: np.ndarray) -> float:
@@ -52,18 +66,71 @@ KINDS = ["gauss", "gauss-int4-row", "laplace", "student", "skewed", "uniform", "
 @pytest.mark.parametrize("count", [10_000, 100_000, 1_000_000])
 def test_payload_is_within_three_per_mille_of_the_entropy(kind: str, count: int) -> None:
     symbols = draw(kind, count)
-    # Half zeros, half a wide bell: 10,000 symbols leave 45 for each of its 110 values to be learned from.
-    bound = 1.005 if (kind, count) == ("pruned", 10_000) else 1.003
+    # Half zeros, half a wide bell of some 130 values: the true distribution takes 1.0023 times the entropy.
+    bound = 1.0045 if (kind, count) == ("pruned", 10_000) else 1.003
     assert len(round_trip(symbols)) <= bound * entropy_bytes(symbols)
 
 
-def test_eight_bits_at_ten_thousand_symbols() -> None:
-    # 10,000 symbols over some 230 values: even the true distribution codes them in 1.0022 times the entropy of
-    # their own histogram, which has been fitted to them (229 / (2 * 10,000 * ln 2 * 7.52 bits)).
-    symbols = draw("gauss-int8-row", 10_000)
-    assert len(round_trip(symbols)) <= 1.0035 * entropy_bytes(symbols)
-    symbols = draw("gauss-int8-row", 20_000)
-    assert len(round_trip(symbols)) <= 1.003 * entropy_bytes(symbols)
+WEIGHTS: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] = {
+    "gauss": lambda rng, shape: rng.normal(size=shape),
+    "laplace": lambda rng, shape: rng.laplace(size=shape),
+    "logistic": lambda rng, shape: rng.logistic(size=shape),
+    "student, 8": lambda rng, shape: rng.standard_t(8, size=shape),
+    "student, 4": lambda rng, shape: rng.standard_t(4, size=shape),
+    "student, 3": lambda rng, shape: rng.standard_t(3, size=shape),
+    "uniform": lambda rng, shape: rng.uniform(-1, 1, size=shape),
+    "rows of unlike scale": lambda rng, shape: rng.normal(size=shape) * np.exp(rng.normal(size=(shape[0], 1))),
+    "half pruned": lambda rng, shape: rng.normal(size=shape) * (rng.random(shape) < 0.5),
+    "half pruned by size": lambda rng, shape: prune(rng.normal(size=shape)),
+}
+SCHEMES = ["int8-row", "int7-row", "int6-row", "int5-row", "int4-row", "ternary-row"]
+
+
+def prune(weight: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(weight) > np.median(np.abs(weight)), weight, 0)
+
+
+def shortest(symbols: np.ndarray) -> int:
+    """Bytes of the shortest of the range coders, decoded again."""
+    lengths = []
+    for encode, decode in zip(ENCODERS, DECODERS, strict=True):
+        if (payload := encode(symbols)) is not None:
+            out = np.empty_like(symbols)
+            decode(payload, out)
+            assert np.array_equal(out, symbols)
+            lengths.append(len(payload))
+    return min(lengths)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_ten_thousand_weights_are_within_three_per_mille(kind: str, scheme: str) -> None:
+    for seed in range(4):
+        symbols = quantise(WEIGHTS[kind](np.random.default_rng(seed), (100, 100)), scheme).symbols.astype(np.int32)
+        assert symbols.size == 10_000
+        assert shortest(symbols) <= 1.003 * entropy_bytes(symbols), seed
+
+
+@pytest.mark.parametrize("kind", ["gauss", "laplace", "logistic", "student, 8", "student, 4", "uniform", "half pruned"])
+def test_without_rows_to_lean_on_the_limit_is_that_of_any_code(kind: str) -> None:
+    """One scale for all: no code is on average shorter than that of the true distribution.
+
+    It takes (values - 1) / (2 ln 2) bits more than the entropy of the histogram, which has been fitted to the symbols
+    (230 values: 165 bits, 2.3 per mille of 10,000 Gaussian int8 symbols, 3.5 where half of them are pruned).
+    """
+    excess = []
+    for seed in range(8):
+        weight = WEIGHTS[kind](np.random.default_rng(seed), (100, 100))
+        symbols = quantise(weight, "int8-tensor").symbols.astype(np.int32)
+        limit = (np.unique(symbols).size - 1) / (2 * np.log(2))
+        excess.append(8 * (len(round_trip(symbols)) - entropy_bytes(symbols)) - limit)
+    # Two to four bytes of head, a byte at the end, scales a few percent off, tails that nothing is learned about.
+    assert np.mean(excess) <= 85
+
+
+def test_twos_complement_needs_no_bounds() -> None:
+    draws = [np.random.default_rng(seed).integers(-128, 128, (100, 100)).astype(np.int32) for seed in range(8)]
+    assert np.mean([len(round_trip(symbols)) / entropy_bytes(symbols) for symbols in draws]) <= 1.003
 
 
 PAYLOADS = {
@@ -121,6 +188,29 @@ def test_rows_that_are_alike_have_no_classes() -> None:
     assert encode_by_rows(np.ones((5, 10), np.int32)) is None
 
 
+def test_peaks_need_rows_with_one_maximum() -> None:
+    assert encode_by_peaks(np.array([[3, 1], [0, 2]], np.int32)) is None
+    assert encode_by_peaks(np.array([[3], [-3]], np.int32)) is None
+    assert encode_by_peaks(np.ones((1024, 256), np.int32)) is None
+
+
+def test_peaks_save_a_bit_and_a_half_a_row() -> None:
+    # Of a row of C symbols one is the largest: log2(C) bits tell which, C * H(1 / C) would tell how many as well.
+    symbols = draw("gauss-int8-row", 10_000)
+    payload, whole = encode_by_peaks(symbols), encode_whole(symbols)
+    assert payload is not None and whole is not None
+    assert 8 * (len(whole) - len(payload)) == pytest.approx(100 / np.log(2), abs=32)
+
+
+@pytest.mark.parametrize("columns", [1, 1 << 18])
+def test_impossible_peaks_are_refused(columns: int) -> None:
+    symbols = draw("gauss-int8-row", 10_000)
+    payload = encode_by_peaks(symbols)
+    assert payload is not None
+    with pytest.raises(ArtifactError, match="range-peaks"):
+        decode_by_peaks(payload, np.empty((2, columns), np.int32))
+
+
 def test_decodes_into_floats() -> None:
     symbols = draw("gauss", 1000)
     payload = encode_whole(symbols)
@@ -165,18 +255,15 @@ row_arrays = hnp.arrays(
 @given(row_arrays)
 def test_any_symbols_survive(symbols: np.ndarray) -> None:
     round_trip(symbols)
-    if (payload := encode_by_rows(symbols)) is not None:
-        out = np.empty_like(symbols)
-        decode_by_rows(payload, out)
-        assert np.array_equal(out, symbols)
+    assert shortest(symbols) > 0
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.binary(max_size=60), st.sampled_from([(1, 1), (3, 20), (40, 40)]), st.booleans())
-def test_any_bytes_end_in_symbols_or_one_error(payload: bytes, shape: tuple[int, int], by_rows: bool) -> None:
+@given(st.binary(max_size=60), st.sampled_from([(1, 1), (3, 20), (40, 40)]), st.sampled_from(DECODERS))
+def test_any_bytes_end_in_symbols_or_one_error(payload: bytes, shape: tuple[int, int], decode: Decode) -> None:
     out = np.zeros(shape, np.float32)
     try:
-        (decode_by_rows if by_rows else decode_whole)(payload, out)
+        decode(payload, out)
     except ArtifactError:
         return
     assert np.isfinite(out).all()
