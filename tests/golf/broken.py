@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from .broken_odd import ODD
 from .broken_runs import RUNS
 from .broken_scores import METRICS
 from .broken_sizes import SIZES
 from .broken_stats import STATS
-from .cases import FAMILIES, Case
+from .cases import FAMILIES, Build, Case
 
-BROKEN: list[Case] = METRICS + STATS + SIZES + RUNS
+BROKEN: list[Case] = METRICS + STATS + SIZES + RUNS + ODD
 
-__all__ = ["BROKEN", "FAMILIES", "Case"]
+# the true folders that the broken ones were made from: nothing may fail on these either
+BASES: dict[str, Build] = {case.base.__name__: case.base for case in BROKEN}
+
+__all__ = ["BASES", "BROKEN", "FAMILIES", "Case"]

@@ -11,7 +11,7 @@ from .april import april, caseops, phased
 from .cases import APR, CASE, LEG, LONG, ONE, PHA, STAGED, TER, TRI, Case, case, cell
 from .folders import Folder
 from .march import byte, legal, long, plain, staged, ternary, triple
-from .model import SP1024, SP8192
+from .model import SP1024, SP8192, Run
 
 DIAGNOSTIC = partial(logs.april, comp="quantized+brotli", style="diagnostic", calibration=0.4)
 
@@ -154,10 +154,13 @@ TIME = [
 
 def same_run(folder: Folder) -> Folder:
     """Two seeds show one curve, one score, one size; JSON and README repeat it."""
-    return phased(runs=[PHA[0], replace(PHA[0], seed=1), PHA[2]], log=lambda run: shared_noise(run, PHA[0].seed))
+    return phased(
+        runs=[PHA[0], replace(PHA[0], seed=1), PHA[2]],
+        log=logs.prefixed(lambda run: shared_noise(run, PHA[0].seed), "{t} "),
+    )
 
 
-def shared_noise(run: logs.Run, seed: int) -> str:
+def shared_noise(run: Run, seed: int) -> str:
     log = partial(logs.april, comp="quantized+brotli", style="diagnostic")
     copied = {0: seed, 1: seed}.get(run.seed, run.seed)
     text = log(replace(run, seed=copied))

@@ -9,6 +9,7 @@ from statistics import mean
 
 from . import logs
 from .april import april, april_runs, caseops, phased, phased_runs, reevaluated
+from .clean_more import CLEAN_MORE
 from .clean_text import CLEAN_TEXT
 from .folders import SIZE, Folder, dump, score, seed_table
 from .march import byte, byte_runs, legal, long, plain, plain_runs, staged, staged_runs, ternary, triple, triple_runs
@@ -258,4 +259,5 @@ CLEAN: dict[str, Callable[[], Folder]] = {
     "legal_adaptation": legal,
     "weeks_on_one_card": long,
     **CLEAN_TEXT,
+    **CLEAN_MORE,
 }
