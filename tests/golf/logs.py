@@ -256,7 +256,3 @@ def wrapped(log: Callable[[Run], str], width: int = 100) -> Callable[[Run], str]
     return lambda run: "".join(
         part + "\n" for line in log(run).splitlines() for part in (textwrap.wrap(line, width) or [""])
     )
-
-
-def joined(*logs: Callable[[Run], str]) -> Callable[[Run], str]:
-    return lambda run: "\n".join(log(run) for log in logs)

@@ -40,6 +40,7 @@ OTHER_HEADLINE = {
     "limits_switched_off",
     "sweep_document",
     "mebibytes_called_mb",
+    "three_seeds_in_one_log",
     "binary_weights",
 }
 
