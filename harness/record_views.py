@@ -30,7 +30,8 @@ def read_records(paths: Sequence[Path]) -> list[Found]:
         UsageError: a path does not exist or holds no record.
         RecordError: a record cannot be read.
     """
-    from harness.records.native import find_records, read_record
+    from harness.records.discovery import find_records
+    from harness.records.native import read_record
 
     found: list[Found] = []
     for path in paths:

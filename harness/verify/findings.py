@@ -125,7 +125,7 @@ class Report:
         rules_version: version of the rules, with a mark of the user's changes.
         rule_changes: what the user's own rules file changed, one line each.
         rules: texts of each rule by id.
-        headline_rule: the rule whose three numbers are a record's headline.
+        headline_rules: the rules whose three numbers are a record's headline; the first that speaks counts.
         rows: one per record, in the order found.
         findings: grouped by record, in the order of `rows`.
         internal_errors: checks that raised.
@@ -136,7 +136,7 @@ class Report:
     rules_version: str
     rule_changes: Sequence[str] = ()
     rules: Mapping[str, RuleText]
-    headline_rule: str
+    headline_rules: Sequence[str]
     rows: Sequence[RecordRow]
     findings: Sequence[Finding]
     internal_errors: Sequence[InternalError] = ()
@@ -162,7 +162,7 @@ class Report:
 
     def headline(self, findings: Sequence[Finding]) -> Finding | None:
         """Return the finding that carries the headline number as claimed, logged and measured."""
-        return next((finding for finding in findings if finding.rule == self.headline_rule), None)
+        return next((finding for finding in findings if finding.rule in self.headline_rules), None)
 
     def summary(self) -> dict[str, int]:
         """Count records by verdict, findings by status and failures by severity."""

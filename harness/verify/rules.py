@@ -102,13 +102,13 @@ class RuleBook:
 
     Attributes:
         version: of the shipped rules, with a mark of the overlay where there is one.
-        headline_rule: id of the rule that compares the headline number.
+        headline_rules: ids of the rules that compare the headline number, of native and of foreign records.
         rules: by id.
         changes: what the overlay changed, one line each, to be printed.
     """
 
     version: str
-    headline_rule: str
+    headline_rules: Sequence[str]
     rules: Mapping[str, Rule]
     changes: Sequence[str] = ()
 
@@ -130,7 +130,7 @@ def load_rules(overlay: Path | None = None) -> RuleBook:
     shipped = tomllib.loads(text)
     book = RuleBook(
         version=shipped["version"],
-        headline_rule=shipped["headline_rule"],
+        headline_rules=tuple(shipped["headline_rules"]),
         rules={key: Rule(id=key, **fields) for key, fields in shipped["rules"].items()},
     )
     return book if overlay is None else _lay_over(book, overlay)
@@ -143,7 +143,7 @@ def _lay_over(book: RuleBook, overlay: Path) -> RuleBook:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"--rules {overlay}: cannot be read as TOML: {error}") from error
     if not isinstance(tables, dict) or not all(isinstance(fields, dict) for fields in tables.values()):
-        raise UsageError(f"--rules {overlay}: expected tables like [rules.{book.headline_rule}]")
+        raise UsageError(f"--rules {overlay}: expected tables like [rules.{book.headline_rules[0]}]")
     rules, changes = dict(book.rules), []
     for key, fields in tables.items():
         if key not in rules:
@@ -151,7 +151,7 @@ def _lay_over(book: RuleBook, overlay: Path) -> RuleBook:
         rules[key], lines = _change(rules[key], fields, overlay)
         changes += lines
     mark = hashlib.sha256(raw).hexdigest()[:8]
-    return RuleBook(version=f"{book.version}+{mark}", headline_rule=book.headline_rule, rules=rules, changes=changes)
+    return RuleBook(version=f"{book.version}+{mark}", headline_rules=book.headline_rules, rules=rules, changes=changes)
 
 
 def _change(rule: Rule, fields: Mapping[str, Any], overlay: Path) -> tuple[Rule, list[str]]:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from harness.errors import RecordError, RunError
 from harness.records.logs import MAX_LINE_BYTES, LogWriter, read_log
-from harness.records.native import find_records, scan_records, seal_files
+from harness.records.discovery import find_records, scan_records
+from harness.records.native import seal_files
 from harness.records.safeio import (
     file_bytes,
     hash_file,

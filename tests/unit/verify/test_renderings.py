@@ -89,7 +89,7 @@ def reports(draw: st.DrawFn) -> Report:
         rules_version="1.0+abc",
         rule_changes=draw(st.lists(texts, max_size=2)),
         rules={key: rule.model_copy(update={"title": title, "fix": title}) for key, rule in RULES.items()},
-        headline_rule="M2",
+        headline_rules=("M2",),
         rows=[RecordRow(record=name) for name in names],
         findings=sorted(draw(st.lists(findings(records), max_size=12)), key=lambda found: records.index(found.record)),
         internal_errors=[
@@ -132,7 +132,7 @@ def make_finding(**fields: Any) -> Finding:
 def report_of(*found: Finding, **fields: Any) -> Report:
     names = dict.fromkeys(finding.record for finding in found)
     rows = [RecordRow(record=name) for name in names]
-    shared = {"level": "static", "rules_version": "1.0", "rules": RULES, "headline_rule": "M2"}
+    shared = {"level": "static", "rules_version": "1.0", "rules": RULES, "headline_rules": ("M2",)}
     return Report(**shared | {"rows": rows, "findings": found} | fields)
 
 

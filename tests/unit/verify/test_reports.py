@@ -152,17 +152,16 @@ def test_huge_tree_is_one_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     make_record(tmp_path / "a")
     for i in range(40):
         (tmp_path / f"file{i}").touch()
-    monkeypatch.setattr("harness.records.native.MAX_TREE_ENTRIES", 20)
     monkeypatch.setattr("harness.verify.run.scan_records", _scan_20)
     report = verify_paths([tmp_path])
     assert [finding.rule for finding in report.findings if finding.status != "pass"] == ["F0"]
     assert report.exit_code == 0
 
 
-def _scan_20(path: Path):
-    from harness.records.native import scan_records
+def _scan_20(path: Path, *, with_foreign: bool):
+    from harness.records.discovery import scan_records
 
-    return scan_records(path, max_entries=20)
+    return scan_records(path, max_entries=20, with_foreign=with_foreign)
 
 
 def test_progress_is_told(tree: Path) -> None:

@@ -29,6 +29,7 @@ from harness.records.schema import EvalModePart, TokenizerPart
 from harness.verify.across import ACROSS_CHECKS
 from harness.verify.checks_data import expected_targets
 from harness.verify.findings import Report
+from harness.verify.foreign import CHECKS as FOREIGN_CHECKS
 from harness.verify.rules import load_rules
 from harness.verify.run import verify_paths
 from harness.verify.static import CHECKS
@@ -419,7 +420,7 @@ def test_every_single_record_rule_is_covered() -> None:
 
 def test_every_static_rule_has_a_check() -> None:
     ids = {rule.id for rule in load_rules().of_level("static")}
-    assert ids == {*CHECKS, *ACROSS_CHECKS, "F0"}
+    assert ids == {*CHECKS, *ACROSS_CHECKS, *FOREIGN_CHECKS, "F0"}
 
 
 def test_findings_carry_the_three_numbers_and_their_place(folder: Path) -> None:

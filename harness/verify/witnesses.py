@@ -1,0 +1,214 @@
+"""What a claim of a foreign record may rest on: logged values, and means and extremes of them over seeds.
+
+A claim is contradicted only where nothing that the folder logged can be what it states: no run, no stage, no mean,
+no extreme, at the precision of its print. So a misread column convicts nobody.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean
+
+from harness.records.submission import LoggedRun, Reading, Submission
+from harness.records.vocabulary import Quantity
+
+# Float sums of printed decimals differ from hand-made ones in the last bits.
+_ROUNDING = 1e-9
+MAX_SUBSETS = 2000
+_DISCLOSURE = re.compile(
+    r"(?i)\b(?:separate(?:ly)?|post-?hoc|not (?:in|from|part of) the (?:shipped |included )?logs?|"
+    r"eval(?:uation)?-?only|re-?evaluat\w*|re-?scored|re-?runs?|offline|independently|log (?:was )?lost|no log)\b"
+)
+_ABOUT_SCORES = re.compile(
+    r"(?i)\b(?:scores?|numbers|results|evaluations?)\b[^.\n]{0,40}\b(?:are|is|come|comes|were|was)\b"
+)
+
+Choose = Callable[[LoggedRun], Iterable[Reading]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Witness:
+    """A value that a claim may rest on.
+
+    Attributes:
+        value: in the unit of the claim's quantity.
+        slack: how far rounding may have moved it.
+        reading: the evidence; of a mean, its first part.
+        what: in words: "seed 42", "mean of 3 runs".
+        kind: "run", "mean", "extreme", "subset" or "part" (a part of the whole, like the model without its code).
+    """
+
+    value: float
+    slack: float
+    reading: Reading
+    what: str
+    kind: str = "run"
+
+
+def is_near(claim: Reading, witness: Witness) -> bool:
+    """Whether a claim can state a witness: within one unit of the last printed digit (rounded or cut off)."""
+    return any(abs(value - witness.value) <= _allowed(claim, witness) for value in _meanings(claim)) or (
+        claim.bound == "<" and witness.value <= claim.value or claim.bound == ">" and witness.value >= claim.value
+    )
+
+
+def _meanings(claim: Reading) -> list[float]:
+    return [claim.value, *([claim.other_value] if claim.other_value is not None else [])]
+
+
+def _allowed(claim: Reading, witness: Witness) -> float:
+    place = claim.last_place or (1.0 if claim.quantity in ("train_seconds", "eval_seconds") else 0.0)
+    return place + witness.slack + _ROUNDING * max(1.0, abs(witness.value))
+
+
+def is_binary(claim: Reading, witness: Witness) -> bool:
+    """Whether a claim in MB states a witness only if its MB are MiB."""
+    return (
+        claim.other_value is not None
+        and abs(claim.value - witness.value) > _allowed(claim, witness)
+        and abs(claim.other_value - witness.value) <= _allowed(claim, witness)
+    )
+
+
+def find(claim: Reading, witnesses: Iterable[Witness]) -> Witness | None:
+    """Return the witness that a claim states, one of its own stage before others, or None."""
+    near = [witness for witness in witnesses if is_near(claim, witness)]
+    near.sort(
+        key=lambda w: (
+            _KINDS.index(w.kind),
+            bool(claim.stage) and w.reading.stage != claim.stage,
+            abs(claim.value - w.value),
+        )
+    )
+    return near[0] if near else None
+
+
+_KINDS = ("run", "mean", "extreme", "subset", "part")
+
+
+def nearest(claim: Reading, witnesses: Iterable[Witness]) -> Witness | None:
+    """Return the witness nearest to a claim, of the claim's own stage where there is one."""
+    known = list(witnesses)
+    own = [witness for witness in known if claim.stage and witness.reading.stage == claim.stage] or known
+    return min(own, key=lambda witness: abs(claim.value - witness.value), default=None)
+
+
+def of_runs(runs: Iterable[LoggedRun], choose: Choose) -> Iterator[Witness]:
+    """Yield each chosen reading of each run."""
+    for run in runs:
+        for reading in choose(run):
+            yield Witness(value=reading.value, slack=reading.last_place / 2, reading=reading, what=name_of(run))
+
+
+def name_of(run: LoggedRun) -> str:
+    """Name a run in a message: its seed where one is known, else its log."""
+    seeds = sorted(run.seeds)
+    return f"seed {'/'.join(seeds)}" if seeds else run.path
+
+
+def over_seeds(submission: Submission, choose: Choose, *, with_subsets: bool = False) -> Iterator[Witness]:
+    """Yield means over runs: of all of a folder of logs, of the claimed seeds, and where asked of the best ones."""
+    for runs in _groups(submission):
+        for readings in _by_stage(runs, choose):
+            if len(readings) < 2:
+                continue
+            yield mean_of(readings)
+            yield _median(readings)
+            yield _total_range(readings)
+            if with_subsets:
+                yield from _subsets(readings, len(submission.claimed_seeds))
+
+
+def mean_of(readings: Sequence[Reading], kind: str = "mean") -> Witness:
+    """Return the mean of some readings as a witness."""
+    slack = fmean(reading.last_place / 2 for reading in readings)
+    is_counted = all(reading.last_place == 0 for reading in readings)
+    return Witness(
+        value=fmean(reading.value for reading in readings),
+        slack=slack + (1.0 if is_counted else 0.0),
+        reading=readings[0],
+        what=f"mean of {len(readings)} runs",
+        kind=kind,
+    )
+
+
+def _median(readings: Sequence[Reading]) -> Witness:
+    middle = sorted(readings, key=lambda reading: reading.value)[len(readings) // 2]
+    return Witness(value=middle.value, slack=middle.last_place / 2, reading=middle, what="median", kind="extreme")
+
+
+def _total_range(readings: Sequence[Reading]) -> Witness:
+    low, high = min(r.value for r in readings), max(r.value for r in readings)
+    return Witness(
+        value=(low + high) / 2, slack=readings[0].last_place, reading=readings[0], what="mid-range", kind="extreme"
+    )
+
+
+def _subsets(readings: Sequence[Reading], num_claimed: int) -> Iterator[Witness]:
+    size = num_claimed if 2 <= num_claimed < len(readings) else 0
+    if size and math.comb(len(readings), size) <= MAX_SUBSETS:
+        for chosen in combinations(readings, size):
+            yield mean_of(chosen, kind="subset")
+
+
+def _groups(submission: Submission) -> list[list[LoggedRun]]:
+    """Return the sets of runs that a mean may be over: each folder of logs, all of it and its claimed seeds only."""
+    by_folder: dict[str, list[LoggedRun]] = defaultdict(list)
+    for run in distinct_runs(submission.runs):
+        by_folder[run.group].append(run)
+    groups = list(by_folder.values())
+    if len(groups) > 1:
+        groups.append([run for group in groups for run in group])
+    claimed = set(submission.claimed_seeds)
+    chosen = [[run for run in group if run.seeds & claimed] for group in groups]
+    return groups + [group for group in chosen if group and group not in groups]
+
+
+def distinct_runs(runs: Sequence[LoggedRun]) -> list[LoggedRun]:
+    """Leave out copies of a log: the same scores on the same seed in the same folder."""
+    kept: dict[object, LoggedRun] = {}
+    for run in sorted(runs, key=lambda run: (run.file_seed is None, run.path)):
+        scores = tuple((reading.label, reading.text) for reading in run.finals)
+        key = (run.group, run.seed.text if run.seed else run.file_seed, scores) if scores else id(run)
+        kept.setdefault(key, run)
+    return sorted(kept.values(), key=lambda run: run.path)
+
+
+def _by_stage(runs: Sequence[LoggedRun], choose: Choose) -> list[list[Reading]]:
+    """Return for each kind of line the last reading of every run, where every run has one."""
+    tables: dict[tuple[str, str, bool], list[Reading]] = defaultdict(list)
+    for run in runs:
+        latest = {(r.quantity, r.label if r.step is None else "validation", r.step is not None): r for r in choose(run)}
+        for key, reading in latest.items():
+            tables[key].append(reading)
+        by_stage = {(r.quantity, f"stage {r.stage}", False): r for r in choose(run) if r.step is None and r.stage}
+        for key, reading in by_stage.items():
+            tables[key].append(reading)
+    return [readings for readings in tables.values() if len(readings) == len(runs)]
+
+
+def readings_of(*quantities: Quantity) -> Choose:
+    """Make the choice of a run's readings of some quantities."""
+    return lambda run: [reading for reading in run.readings if reading.quantity in quantities]
+
+
+def is_disclosed(submission: Submission, claim: Reading) -> bool:
+    """Whether the folder itself says, on a line with the claimed number, that no log shows it."""
+    digits = claim.text.strip()
+    is_score = claim.quantity in ("bpb", "loss", "eval_seconds")
+    for line in submission.text.split("\n"):
+        if _DISCLOSURE.search(line) is None:
+            continue
+        if (len(digits) >= 4 and digits in line) or (is_score and _ABOUT_SCORES.search(line) and "log" in line.lower()):
+            return True
+    return False
+
+
+def missing_seeds(submission: Submission) -> list[str]:
+    """Return the claimed seeds that no log stands for."""
+    return [seed for seed in submission.claimed_seeds if not any(seed in run.seeds for run in submission.runs)]
