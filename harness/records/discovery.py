@@ -107,8 +107,11 @@ def _choose(walk: _Walk, formats: Sequence[RecordFormat]) -> list[ForeignFolder]
     """Choose the foreign records: those with a summary of their own, then other folders that hold no record."""
     chosen: dict[Path, ForeignFolder] = {}
     natives = frozenset(walk.native)
-    for is_sure in (True, False):
-        for path, names in sorted(walk.candidates, key=lambda pair: (-len(pair[0].parts), pair[0])):
+    deepest_first = sorted(walk.candidates, key=lambda pair: (-len(pair[0].parts), pair[0]))
+    # A folder of mere logs is a record only where no folder with a README above it is.
+    readmes_first = sorted(deepest_first, key=lambda pair: not _has_readme(pair[1]))
+    for is_sure, candidates in ((True, deepest_first), (False, readmes_first)):
+        for path, names in candidates:
             known = natives.union(chosen)
             if path in known or (not is_sure and _is_related(path, known)):
                 continue
@@ -121,6 +124,10 @@ def _choose(walk: _Walk, formats: Sequence[RecordFormat]) -> list[ForeignFolder]
                     chosen[path] = ForeignFolder(folder=folder, format=record_format)
                     break
     return [chosen[path] for path in sorted(chosen)]
+
+
+def _has_readme(names: Sequence[str]) -> bool:
+    return any(name.lower().startswith("readme") for name in names)
 
 
 def _is_related(path: Path, known: frozenset[Path]) -> bool:

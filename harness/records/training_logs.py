@@ -154,6 +154,7 @@ class RunReader:
         step = _STEP.match(label.strip())
         if step is not None:
             self._take_validation(line, int(step[1]), loss, bpb, body)
+            self.run.planned_steps = int(step[2])
             return True
         self._is_over = True
         name = label.strip(" :,|-") or "final"
