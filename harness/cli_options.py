@@ -50,6 +50,10 @@ ReportOut = Annotated[Path | None, typer.Option(help="Write the report to this f
 Rules = Annotated[Path | None, typer.Option(help="TOML file of rules laid over the shipped ones, by id.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Count what cannot be verified as a failure.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="List what passed, too.")]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Print every value found, with origin, file and line; judge nothing.")
+]
+Jobs = Annotated[int, typer.Option(min=1, max=256, help="Processes that read foreign records.")]
 FreshSeed = Annotated[int | None, typer.Option(min=0, max=MAX_INTEGER, help="Level retrain: train with this seed.")]
 VerifyDevice = Annotated[str, typer.Option(help="auto, cpu or cuda, for evaluate and retrain.")]
 

@@ -398,7 +398,7 @@ def _read_beside_headline(line: _Line, path: str, readme: Readme) -> None:
         return
     statistic: Statistic = "mean" if "mean" in text.lower() else "value"
     is_bold = text.lstrip().startswith("#") or "**" in text
-    has_score = any(claim.line == line.number and claim.is_headline for claim in readme.claims)
+    has_score = is_bold and (_BPB_BEFORE.search(text) or _BPB_AFTER.search(text)) is not None
     for pattern, label, meaning, is_wanted in (
         (_LOSS_IN, "val_loss", Meaning("loss", "", statistic), is_bold),
         (_NUM_SEEDS, "number of seeds", Meaning("num_seeds"), is_bold),

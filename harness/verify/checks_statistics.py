@@ -189,6 +189,7 @@ def differences_hold(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
         message = f"{claimed.place}: {numbers} differ by {expected:.6g}, not {show_number(claimed)}"
         yield case.say(rule, outcome(is_right), message, claimed)
     yield from _against_base(case, rule)
+    yield from _gains(case, rule)
 
 
 def _is_across_tokenizers(case: ForeignCase, bpb: Reading, nats: Reading, rule: Rule) -> bool:
@@ -229,6 +230,24 @@ def _against_base(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
                 f"{delta.place} is {show_number(delta)}; {show_number(own)} - {show_number(bases[0])} is {expected:.6g}"
             )
             yield case.say(rule, outcome(is_right), message, bases[0], delta)
+
+
+def _gains(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
+    """A gain of adaptation beside the scores before and after it."""
+    own = headline(case)
+    before = [c for c in case.submission.claimed("bpb", source="summary") if (c.stage, c.seed) == ("pre_ttt", None)]
+    gains = [
+        c for c in case.submission.claims if (c.quantity, c.statistic, c.stage, c.seed) == ("bpb", "delta", "ttt", None)
+    ]
+    if own is None or own.source != "summary" or len(before) != 1 or len(gains) != 1:
+        return
+    expected = own.value - before[0].value
+    slack = own.last_place + before[0].last_place + gains[0].last_place
+    is_right = abs(abs(expected) - abs(gains[0].value)) <= slack
+    message = (
+        f"{gains[0].place} is {show_number(gains[0])}; {show_number(own)} - {show_number(before[0])} is {expected:.6g}"
+    )
+    yield case.say(rule, outcome(is_right), message, before[0], gains[0])
 
 
 def _deltas(case: ForeignCase, quantity: str) -> list[Reading]:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError, suggest
 from harness.files import write_atomic
 from harness.provenance import command_line
+from harness.verify.explain import explain_view
 from harness.verify.findings import Report
 from harness.verify.junit import to_junit
 from harness.verify.markdown import to_markdown
 from harness.verify.render import print_text, to_json
 from harness.verify.rerun import make_retrainer, make_scorer
 from harness.verify.rules import load_rules
-from harness.verify.run import verify_paths
+from harness.verify.run import find_records_to_verify, verify_paths
 from harness.verify.sarif import to_sarif
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class VerifyOptions:
     data_dir: Path | None = None
     device: str = "auto"
     with_tracebacks: bool = False
+    is_explained: bool = False
+    num_jobs: int = 1
 
 
 def run_verify(paths: Sequence[Path], options: VerifyOptions, console: Console) -> int:
@@ -51,6 +54,8 @@ def run_verify(paths: Sequence[Path], options: VerifyOptions, console: Console) 
     """
     if options.output_format not in FORMATS:
         raise UsageError(f"--format {options.output_format}: {suggest(options.output_format, FORMATS)}")
+    if options.is_explained:
+        return _explain(paths, options, console)
     with console.status("verifying") as status:
         report = verify_paths(
             paths,
@@ -63,6 +68,7 @@ def run_verify(paths: Sequence[Path], options: VerifyOptions, console: Console) 
                 make_retrainer(options.data_dir, options.device, status.update) if options.level == "retrain" else None
             ),
             fresh_seed=options.fresh_seed,
+            num_jobs=options.num_jobs,
             on_progress=lambda done, total, name: status.update(f"verifying {done + 1} of {total}"),
         )
     if options.out is not None:
@@ -76,6 +82,15 @@ def run_verify(paths: Sequence[Path], options: VerifyOptions, console: Console) 
         for error in report.internal_errors:
             console.print(error.traceback, soft_wrap=True)
     return report.exit_code
+
+
+def _explain(paths: Sequence[Path], options: VerifyOptions, console: Console) -> int:
+    """Print every value found instead of a judgement of them."""
+    view = explain_view(find_records_to_verify(paths))
+    if options.out is not None:
+        raise UsageError("--explain prints to the terminal; drop --out, or redirect the output")
+    view.print_to(console, options.output_format)
+    return 0
 
 
 def _to_page(report: Report, options: VerifyOptions) -> str:

@@ -76,26 +76,25 @@ def is_binary(claim: Reading, witness: Witness) -> bool:
 
 
 def find(claim: Reading, witnesses: Iterable[Witness]) -> Witness | None:
-    """Return the witness that a claim states, one of its own stage before others, or None."""
+    """Return the witness that a claim states, or None: one of its own kind and stage, and as exact as there is."""
     near = [witness for witness in witnesses if is_near(claim, witness)]
-    near.sort(
-        key=lambda w: (
-            _KINDS.index(w.kind),
-            bool(claim.stage) and w.reading.stage != claim.stage,
-            abs(claim.value - w.value),
-        )
-    )
-    return near[0] if near else None
+
+    def rank(witness: Witness) -> tuple[int, bool, float, float]:
+        kind = -1 if claim.statistic == "mean" and witness.kind == "mean" else _KINDS.index(witness.kind)
+        is_other_stage = bool(claim.stage) and witness.reading.stage != claim.stage
+        return kind, is_other_stage, witness.slack, abs(claim.value - witness.value)
+
+    return min(near, key=rank, default=None)
 
 
 _KINDS = ("run", "mean", "extreme", "subset", "part")
 
 
 def nearest(claim: Reading, witnesses: Iterable[Witness]) -> Witness | None:
-    """Return the witness nearest to a claim, of the claim's own stage where there is one."""
+    """Return the witness nearest to a claim, of the claim's own stage and as exact as there is."""
     known = list(witnesses)
     own = [witness for witness in known if claim.stage and witness.reading.stage == claim.stage] or known
-    return min(own, key=lambda witness: abs(claim.value - witness.value), default=None)
+    return min(own, key=lambda w: (max(0.0, abs(claim.value - w.value) - 4 * w.slack), w.slack), default=None)
 
 
 def of_runs(runs: Iterable[LoggedRun], choose: Choose) -> Iterator[Witness]:
