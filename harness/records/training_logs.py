@@ -6,6 +6,7 @@ a prefix of the time or of a launcher on each line, and metrics that are wrapped
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import IO
@@ -242,7 +243,8 @@ class RunReader:
         self.run.limits = [*kept[:20], self._quote(line, body)]
 
     def _take_calibration(self, line: LogLine, match: re.Match[str], body: str) -> None:
-        self.run.calibration = self._reading(line, "train_seconds", match[1], "calibration on training data")
+        reading = self._reading(line, "train_seconds", match[1], "calibration on training data")
+        self.run.calibration = reading if math.isfinite(reading.value) else None
 
     def _take_wall(self, line: LogLine, match: re.Match[str], body: str) -> None:
         if float(match[2]) > float(match[3]):
@@ -276,7 +278,8 @@ class RunReader:
         step: int | None = None,
     ) -> None:
         reading = self._reading(line, quantity, text, label, factor=factor, stage=stage, step=step)
-        self.run.readings.append(reading)
+        if math.isfinite(reading.value):
+            self.run.readings.append(reading)
 
     def _reading(
         self,
