@@ -27,8 +27,8 @@ _QUANTITIES: tuple[tuple[Quantity, str], ...] = (
     ("val_tokens", r"_val(idation)?_tokens_"),
     ("bpb", r"^_((pre_|post_)?(ttt|quant)_)?(sliding|roundtrip|ttt|ema|quantized)_mean_$|_(bpb|bpp|mbpb|mbpp|bits_per_byte|bits_byte)_|bpb_|_bpb"),
     ("step_ms", r"_step_avg_|_ms_(per_)?step_|_step_time_|_avg_step_"),
-    ("eval_seconds", r"_(eval|evaluation|ttt|ttt_eval|sliding)_(wallclock_)?(time|seconds|secs|duration)_"),
-    ("train_seconds", r"_(train|training)_(wallclock_|wall_)?(time|seconds|secs|duration)_|_wall_?(clock|time)_"),
+    ("eval_seconds", r"_(eval|evaluation|ttt|ttt_eval|sliding)_(wallclock_)?(time|seconds|secs|minutes|mins|duration)_"),
+    ("train_seconds", r"_(train|training)_(wallclock_|wall_)?(time|seconds|secs|minutes|mins|duration)_|_wall_?(clock|time)_"),
     ("bytes_total", r"_(with|incl|including|plus|and)_(the_)?code_"),
     ("bytes_code", r"^_code_$|_(bytes_code|code_(size|bytes))_"),
     (
