@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from harness.records.native import RECORD_FILE
 
 MAX_TREE_ENTRIES = 200_000
 MAX_TREE_DEPTH = 32
+_MAY_BE_LOG = re.compile(r"(?!readme|requirements|licen[cs]e).*\.(log|txt|out)", re.I)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,8 +109,11 @@ def _choose(walk: _Walk, formats: Sequence[RecordFormat]) -> list[ForeignFolder]
     """Choose the foreign records: those with a summary of their own, then other folders that hold no record."""
     chosen: dict[Path, ForeignFolder] = {}
     natives = frozenset(walk.native)
-    for is_sure in (True, False):
-        for path, names in sorted(walk.candidates, key=lambda pair: (-len(pair[0].parts), pair[0])):
+    deepest_first = sorted(walk.candidates, key=lambda pair: (-len(pair[0].parts), pair[0]))
+    # A folder of mere logs is a record only where no folder above it that has a README and logs is one.
+    whole_first = sorted(deepest_first, key=lambda pair: not _is_whole(pair[1]))
+    for is_sure, candidates in ((True, deepest_first), (False, whole_first)):
+        for path, names in candidates:
             known = natives.union(chosen)
             if path in known or (not is_sure and _is_related(path, known)):
                 continue
@@ -121,6 +126,11 @@ def _choose(walk: _Walk, formats: Sequence[RecordFormat]) -> list[ForeignFolder]
                     chosen[path] = ForeignFolder(folder=folder, format=record_format)
                     break
     return [chosen[path] for path in sorted(chosen)]
+
+
+def _is_whole(names: Sequence[str]) -> bool:
+    has_readme = any(name.lower().startswith("readme") for name in names)
+    return has_readme and any(_MAY_BE_LOG.fullmatch(name) for name in names)
 
 
 def _is_related(path: Path, known: frozenset[Path]) -> bool:

@@ -19,6 +19,7 @@ from harness.records.folder import RecordFolder
 from harness.records.submission import Submission
 
 ENTRY_POINT_GROUP = "harness.record_formats"
+_PARTS = ("name", "is_surely_record", "may_be_record", "is_record", "read")
 
 
 class RecordFormat(Protocol):
@@ -52,10 +53,11 @@ def record_formats() -> tuple[RecordFormat, ...]:
     formats: list[RecordFormat] = [ParameterGolf(), SpeedRun()]
     for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
         try:
-            loaded = point.load()
+            made = point.load()()
         except Exception as error:
             raise UsageError(f"record format {point.name} ({point.value}) cannot be loaded: {error}") from error
-        if not isinstance(loaded, type) or any(isinstance(known, loaded) for known in formats):
-            continue
-        formats.append(loaded())
+        if missing := [part for part in _PARTS if not hasattr(made, part)]:
+            raise UsageError(f"record format {point.name} ({point.value}) has no {missing[0]}")
+        if all(type(known) is not type(made) for known in formats):
+            formats.append(made)
     return tuple(formats)

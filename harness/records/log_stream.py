@@ -99,13 +99,14 @@ def _blocks(handle: IO[bytes], state: StreamState) -> Iterator[bytes]:
     """Yield blocks of whole lines; of a line longer than a block only its beginning is kept."""
     rest, is_skipping = b"", False
     for chunk in _decoded(handle):
-        data = chunk.replace(b"\r\n", b"\n") if b"\r" in chunk else chunk
+        data = chunk
         if is_skipping:
             _, newline, data = data.partition(b"\n")
             if not newline:
                 continue
             rest, is_skipping = rest + b"\n", False
         data = rest + data
+        data = data.replace(b"\r\n", b"\n") if b"\r" in data else data
         cut = data.rfind(b"\n") + 1
         block, rest = data[:cut], data[cut:]
         if len(rest) > MAX_LINE_BYTES:
@@ -121,7 +122,7 @@ def _blocks(handle: IO[bytes], state: StreamState) -> Iterator[bytes]:
 def _count_long_lines(block: bytes) -> int:
     start = count = 0
     while start < len(block):
-        end = block.rfind(b"\n", start, start + MAX_LINE_BYTES)
+        end = block.rfind(b"\n", start, start + MAX_LINE_BYTES + 1)
         if end < 0:
             count += 1
             end = block.find(b"\n", start)

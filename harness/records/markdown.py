@@ -497,7 +497,7 @@ def _read_steps(line: _Line, path: str, readme: Readme) -> None:
     match = _STOPPED.search(line.text) or _STEPS_IN.search(line.text)
     if match is None or (printed := parse_number(match[1])) is None:
         return
-    if re.search(r"(?i)\bvs\b|\bversus\b", line.text) or speaks_of_other_runs(line.text.partition(match[0])[0]):
+    if re.search(r"(?i)\b(?:vs|versus|previously|formerly|originally|earlier)\b", line.text) or speaks_of_other_runs(line.text.partition(match[0])[0]):
         return
     reading = make_reading(printed, line.number, path, "stopped at", Meaning("steps"))
     if reading is not None:
@@ -505,6 +505,6 @@ def _read_steps(line: _Line, path: str, readme: Readme) -> None:
 
 
 def _read_command(line: _Line, path: str, readme: Readme) -> None:
-    match = _SCRIPT.search(line.text.replace("\\", ""))
+    match = _SCRIPT.search(line.text.replace("\\", "").partition("#")[0])
     if match is not None:
         readme.commands.append(Statement(path=path, line=line.number, text=match[1]))

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import re
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
 Prefix = Literal["", "~", "<", ">"]
 
 MAX_NUMBER_CHARACTERS = 64
-_MARKS = str.maketrans({"−": "-", "–": "-", "‑": "-", " ": " ", " ": " ", " ": " ", "×": "x", "≈": "~", "≤": "<", "≥": ">"})
+_MARKS = str.maketrans(
+    {"−": "-", "–": "-", "\N{NON-BREAKING HYPHEN}": "-", "×": "x", "≈": "~", "≤": "<", "≥": ">"}
+    | dict.fromkeys("\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}", " ")
+)
 _NUMBER = r"(?:\d{1,3}(?:[,_ ]\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,3})?"
-_UNIT = r"(?:bytes|byte|[KMG]i?B|[kKM]B?|B|ms|milliseconds|seconds|secs|sec|s|minutes|mins|min|m|hours|hrs|h|nats|bpb|bpp|BPB|BPP|%|params|parameters|steps)"
+_UNIT = (
+    r"(?:(?:[Bb]ytes?|[KMG]i?B|[kmg]i?b|[kKM]B?|B|ms|milliseconds|seconds|secs|sec|s|minutes|mins|min|m|hours|hrs|h"
+    r"|nats|bpb|bpp|BPB|BPP|params|parameters|steps)(?![A-Za-z])|%)"
+)
 _FORM = re.compile(
-    rf"(?P<prefix>~|<+|>+|±|\+/-)?\s*(?P<sign>[-+])?\s*(?P<number>{_NUMBER})(?![\d.])\s*(?P<unit>{_UNIT})?(?P<rest>.*)"
+    rf"(?P<prefix>~|<+|>+|±|\+/-)?\s*(?P<sign>[-+])?\s*(?P<number>{_NUMBER})(?![\d.]|,\d)\s*(?P<unit>{_UNIT})?(?P<rest>.*)"
 )
 _PREFIXES: dict[str, Prefix] = {"~": "~", "<": "<", ">": ">"}
 _DECORATION = re.compile(r"\*\*|__|[*`~]{2}|[`*]|</?[a-zA-Z]{1,6}>|\\")
@@ -80,6 +88,8 @@ def parse_number(text: str, *, whole: bool = True) -> Printed | None:
     digits = match["number"].replace(",", "").replace("_", "").replace(" ", "")
     prefix = _PREFIXES.get((match["prefix"] or "")[:1], "")
     value = float(digits) * (-1 if match["sign"] == "-" else 1)
+    if not math.isfinite(value):
+        return None
     return Printed(
         text=plain[: match.end("unit") if match["unit"] else match.end("number")],
         value=value,
@@ -94,4 +104,4 @@ def last_place(digits: str) -> float:
     """Return one unit of the last printed digit: "1.0894" gives 0.0001, "5180" gives 1, "1e-3" gives 0.001."""
     mantissa, _, exponent = digits.lower().partition("e")
     decimals = len(mantissa.partition(".")[2])
-    return float(10.0 ** (int(exponent or 0) - decimals))
+    return float(10.0 ** min(int(exponent or 0) - decimals, sys.float_info.max_10_exp))

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from statistics import median
+from typing import NamedTuple
 
 from harness.errors import RecordError
 from harness.records.folder import RecordFolder
 from harness.records.markdown import MAX_README_BYTES, read_readme
-from harness.records.numbers import parse_number
+from harness.records.numbers import Printed, parse_number
 from harness.records.parameter_golf import read_log_file
-from harness.records.submission import FileEntry, Problem, Reading, Submission
+from harness.records.submission import FileEntry, LoggedRun, Problem, Reading, Submission
 from harness.records.vocabulary import Quantity, Statistic, read_name
 
 SNIFFED_BYTES = 65536
+# A loss printed this coarsely, or coarser, is the target that was reached, not the loss of a run.
+TARGET_PLACE = 0.01
+MIN_MILLISECONDS = 10_000
+MAX_MINUTES = 30
+
 _LOG = re.compile(r"[\w-]+\.(txt|log)", re.I)
 _NO_LOG = re.compile(r"requirements.*|readme.*|license.*", re.I)
 _README = re.compile(r"readme(\.\w+)?", re.I)
-_LIST = re.compile(r"(?m)^\s*([a-z_]{3,30})\s*=\s*\[([^\]]{1,20000})\]")
-_SUMMARY = re.compile(r"\(\s*std\s*=\s*([\d.]+)\s*,\s*mean\s*=\s*([\d.]+)\s*\)")
+_LIST = re.compile(r"(?mi)^\s*([a-z_]{3,30})\s*=\s*\[([^\]]{1,20000})\]")
 _LISTED: dict[str, Quantity] = {"losses": "loss", "accs": "loss", "val_losses": "loss", "times": "train_seconds"}
+_NAMES: dict[Quantity, str] = {"loss": r"(?:val_)?loss(?:es)?", "train_seconds": r"(?:train_)?times?"}
+_STATISTIC = re.compile(r"(?i)\b(std|mean)\s*[:=]\s*(\d+\.?\d*(?:e-?\d+)?)")
+# Printed by torch.std_mean
+_TENSORS = re.compile(r"\(\s*tensor\(([\d.]+)[^()]*\)\s*,\s*tensor\(([\d.]+)[^()]*\)\s*\)")
+_P_VALUE = re.compile(r"(?i)\bp(?:[- _]?val(?:ue)?)?\s*[=:]\s*(\d?\.\d+(?:e-?\d+)?|\d+e-\d+)")
+_LOSS = re.compile(r"(?i)(?<![\d.])(\d\.\d{1,6})\s+(?:\w+\s+){0,2}val(?:idation)?[ _]loss\b")
+_TIME = re.compile(r"(?i)\bin (\d+(?:\.\d+)?)\s*(minutes|mins?|seconds|s)\b")
+_OTHERS = re.compile(r"(?i)\b(?:previous|prior|former|old|baseline|vs|versus|from|was|PR ?#)")
 
 
 class SpeedRun:
@@ -50,6 +64,8 @@ class SpeedRun:
                 read_log_file(folder, entry, submission)
             elif "/" not in entry.path and _README.fullmatch(entry.path):
                 _read_readme(folder, entry, submission)
+        for run in submission.runs:
+            _add_final(run)
         return submission
 
 
@@ -72,68 +88,141 @@ def _read_readme(folder: RecordFolder, entry: FileEntry, submission: Submission)
     submission.text += readme.text
     submission.title = readme.title
     submission.claims += [claim for claim in readme.claims if claim.seed is not None]
-    submission.claims += [*_read_lists(readme.text, entry.path), *_read_headline(readme.text, entry.path)]
+    submission.claims += _Readme(readme.text, entry.path).read()
 
 
-def _read_lists(text: str, path: str) -> list[Reading]:
-    """Read lists like `losses = [3.2789, 3.2792]`, one value a run, and the statistics printed below them.
+def _add_final(run: LoggedRun) -> None:
+    """The validation at the last planned step is the result of a run."""
+    last = run.readings[-1].step if run.readings else None
+    if last is not None and last == run.planned_steps:
+        ends = [r for r in run.readings if r.step == last and r.quantity in ("loss", "train_seconds")]
+        run.readings += [replace(reading, step=None, label="final validation") for reading in ends]
 
-    Only the first list of a quantity is about this record; later ones are comparisons.
+
+class _List(NamedTuple):
+    quantity: Quantity
+    name: str
+    start: int
+    end: int
+    numbers: list[tuple[int, Printed]]
+
+
+class _Readme:
+    """Reads what a README of a speed run claims: the list of its results with their statistics, and its headline.
+
+    Only the first list of a quantity, and what is printed before the next one, is about this record.
     """
-    claims: list[Reading] = []
-    for match in _LIST.finditer(text):
-        quantity = _LISTED.get(match[1]) or _quantity(match[1])
-        if quantity is None or any(claim.quantity == quantity for claim in claims):
-            continue
-        line = text.count("\n", 0, match.start()) + 1
-        numbers = [parse_number(cell) for cell in match[2].split(",") if cell.strip()]
-        values = [number for number in numbers if number is not None]
-        claims += [
-            Reading(quantity=quantity, value=number.value, origin="claimed", source="readme", path=path, line=line,
-                    text=number.text, label=match[1], last_place=number.last_place, seed=f"#{i + 1}")
-            for i, number in enumerate(values)
-        ]  # fmt: skip
-    return [*claims, *_read_statistics(text, path, claims)]
+
+    def __init__(self, text: str, path: str) -> None:
+        self.text = text
+        self.path = path
+
+    def read(self) -> list[Reading]:
+        """Return the claims."""
+        lists = list(self._find_lists())
+        claims = [*self._read_lists(lists, "loss"), *self._read_lists(lists, "train_seconds")]
+        has_headline = any(claim.is_headline for claim in claims)
+        return [*claims, *self._read_p_value(lists), *self._read_sentences(is_headline=not has_headline)]
+
+    def _find_lists(self) -> Iterator[_List]:
+        for match in _LIST.finditer(self.text):
+            quantity = _LISTED.get(match[1].lower()) or _quantity(match[1])
+            if quantity is None:
+                continue
+            cells = [(cell.start() + match.start(2), cell[0]) for cell in re.finditer(r"[^,\s][^,]*", _plain(match[2]))]
+            numbers = [(place, parse_number(cell)) for place, cell in cells]
+            known = [(place, number) for place, number in numbers if number is not None]
+            if len(known) == len(numbers):
+                yield _List(quantity, match[1], match.start(), match.end(), known)
+
+    def _read_lists(self, lists: Sequence[_List], quantity: Quantity) -> Iterator[Reading]:
+        own = [found for found in lists if found.quantity == quantity]
+        if not own:
+            return
+        first, end = own[0], own[1].start if len(own) > 1 else len(self.text)
+        factor = _factor([number for _, number in first.numbers]) if quantity == "train_seconds" else 1.0
+        for i, (place, number) in enumerate(first.numbers, 1):
+            yield self._claim(quantity, place, number, first.name, factor=factor, seed=f"#{i}")
+        after = [found.start for found in lists if found.start > first.start]
+        for statistic, place, number in self._find_statistics(first, end, min(after, default=end)):
+            claim = self._claim(quantity, place, number, first.name, factor=factor)
+            yield replace(claim, statistic=statistic, is_headline=(quantity, statistic) == ("loss", "mean"))
+
+    def _find_statistics(self, first: _List, end: int, end_of_unnamed: int) -> Iterator[tuple[Statistic, int, Printed]]:
+        """Find "# losses: (std=0.0007, mean=3.2790)" anywhere before `end`, or an unnamed pair right below the list."""
+        line = re.compile(rf"(?mi)^[ \t#*-]*{_NAMES[first.quantity]}\s*[:=][^\n]*").search(self.text, first.end, end)
+        found: list[tuple[Statistic, int, str]] = []
+        if line is not None:
+            found = [
+                ("std" if match[1].lower() == "std" else "mean", line.start() + match.start(), match[2])
+                for match in _STATISTIC.finditer(line[0])
+            ]
+        elif (pair := _TENSORS.search(self.text, first.end, end_of_unnamed)) is not None:
+            found = [("std", pair.start(1), pair[1]), ("mean", pair.start(2), pair[2])]
+        for statistic, place, digits in found:
+            if (number := parse_number(digits)) is not None:
+                yield statistic, place, number
+
+    def _read_p_value(self, lists: Sequence[_List]) -> Iterator[Reading]:
+        """Read "p=0.0045": of the first list of losses where there is one."""
+        own = [found for found in lists if found.quantity == "loss"]
+        start, end = own[0].end if own else 0, own[1].start if len(own) > 1 else len(self.text)
+        match = _P_VALUE.search(self.text, start, end)
+        if match is not None and (number := parse_number(match[1])) is not None:
+            yield self._claim("p_value", match.start(), number, match[0])
+
+    def _read_sentences(self, *, is_headline: bool) -> Iterator[Reading]:
+        """Read "3.28 FineWeb val loss in 10.8 minutes": a loss that was reached, and the time of the record."""
+        for line in re.finditer(r"[^\n]+", self.text):
+            own = _OTHERS.split(line[0])[0]
+            loss, time = _LOSS.search(own), _TIME.search(own)
+            if time is None:
+                continue
+            if loss is not None and (number := parse_number(loss[1])) is not None:
+                claim = self._claim("loss", line.start(), number, "val loss")
+                bound = "<" if number.last_place >= TARGET_PLACE else ""
+                yield replace(claim, bound=bound, is_headline=is_headline)
+            if (number := parse_number(time[1])) is not None:
+                factor = 60.0 if time[2].lower().startswith("m") else 1.0
+                yield self._claim("train_seconds", line.start(), number, time[0], factor=factor)
+            return
+
+    def _claim(
+        self,
+        quantity: Quantity,
+        place: int,
+        number: Printed,
+        label: str,
+        *,
+        factor: float = 1.0,
+        seed: str | None = None,
+    ) -> Reading:
+        return Reading(
+            quantity=quantity,
+            value=number.value * factor,
+            origin="claimed",
+            source="readme",
+            path=self.path,
+            line=self.text.count("\n", 0, place) + 1,
+            text=number.text,
+            label=label[:60],
+            last_place=number.last_place * factor,
+            seed=seed,
+        )
 
 
-def _read_statistics(text: str, path: str, claims: list[Reading]) -> list[Reading]:
-    found: list[Reading] = []
-    for quantity, word in (("loss", "loss"), ("train_seconds", "time")):
-        match = re.search(rf"(?mi)^#?\s*{word}(?:s|es)?\s*:\s*{_SUMMARY.pattern}", text)
-        first = next((claim for claim in claims if claim.quantity == quantity), None)
-        if match is None or first is None:
-            continue
-        line = text.count("\n", 0, match.start()) + 1
-        statistics: tuple[tuple[Statistic, str], ...] = (("std", match[1]), ("mean", match[2]))
-        for statistic, digits in statistics:
-            number = parse_number(digits)
-            if number is not None:
-                found.append(
-                    replace(first, value=number.value, text=number.text, last_place=number.last_place, line=line,
-                            seed=None, statistic=statistic, is_headline=(quantity, statistic) == ("loss", "mean"))
-                )  # fmt: skip
-    return found
+def _plain(cells: str) -> str:
+    """Blank out comments in a list, so that places stay."""
+    return re.sub(r"#[^\n]*", lambda match: " " * len(match[0]), cells)
 
 
-def _read_headline(text: str, path: str) -> list[Reading]:
-    """Read "in 10.8 minutes on 8xH100" and "p=0.0045": the time of the record, the p-value of its list."""
-    found: list[Reading] = []
-    forms: tuple[tuple[Quantity, str, float], ...] = (
-        ("train_seconds", r"\bin (\d+(?:\.\d+)?) minutes on\b", 60.0),
-        ("p_value", r"\bp\s*=\s*(0?\.\d+)", 1.0),
-    )
-    for quantity, pattern, factor in forms:
-        match = re.search(pattern, text)
-        number = parse_number(match[1]) if match else None
-        if match is not None and number is not None:
-            found.append(
-                Reading(quantity=quantity, value=number.value * factor, origin="claimed", source="readme", path=path,
-                        line=text.count("\n", 0, match.start()) + 1, text=number.text, label=match[0][:60],
-                        last_place=number.last_place * factor)
-            )  # fmt: skip
-    return found
+def _factor(numbers: Sequence[Printed]) -> float:
+    """Return the unit of a list of times in seconds: no run takes less than 30 s, or hours."""
+    middle = median(number.value for number in numbers)
+    return 1e-3 if middle >= MIN_MILLISECONDS else 60.0 if middle < MAX_MINUTES else 1.0
 
 
 def _quantity(name: str) -> Quantity | None:
     meaning = read_name(name)
-    return meaning.quantity if meaning and meaning.quantity in ("loss", "train_seconds") else None
+    is_own = meaning is not None and not meaning.is_reference and meaning.statistic == "value"
+    return meaning.quantity if meaning and is_own and meaning.quantity in _NAMES else None

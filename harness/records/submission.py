@@ -30,7 +30,8 @@ class Reading:
         other_value: the value if "MB" means MiB; None where the print is unambiguous.
         stage: of the run at which it was measured; empty where unknown.
         statistic: over seeds.
-        seed: the seed that it belongs to; None where it belongs to no single one.
+        seed: the seed that it belongs to, "#3" for the third run of a list without seeds; None where it belongs to
+            no single one.
         step: the optimiser step that it belongs to; None where it is no point of a curve.
         is_reference: whether it speaks of another run.
         is_headline: whether it is the number that the folder is known by.
@@ -98,7 +99,8 @@ class LoggedRun:
         limits: lines that say that only a part of the validation split was used.
         vocab_size: as logged; None where it is not.
         dataset: name of the token data set as logged; empty where it is not.
-        calibration_seconds: of calibration on training data after the training clock; None where not logged.
+        calibration: on training data after the training clock; None where not logged.
+        planned_steps: the number of steps that validations are counted against; None where not logged.
     """
 
     path: str
@@ -113,6 +115,7 @@ class LoggedRun:
     vocab_size: int | None = None
     dataset: str = ""
     calibration: Reading | None = None
+    planned_steps: int | None = None
 
     @property
     def seeds(self) -> set[str]:
@@ -209,6 +212,10 @@ class Submission:
         for claim in self.claims:
             if claim.quantity in quantities and not claim.is_reference and source in (None, claim.source):
                 yield claim
+
+    def listed(self, quantity: Quantity) -> list[Reading]:
+        """Return the claims of a list of results without seeds, one a run."""
+        return [claim for claim in self.claimed(quantity) if claim.seed is not None and claim.seed.startswith("#")]
 
     @property
     def claimed_seeds(self) -> list[str]:

@@ -16,7 +16,7 @@ from harness.records.vocabulary import Meaning, Quantity, normalise, read_name, 
 MAX_CLAIMS = 5000
 _SEED_KEY = re.compile(r"(?:seed[_ -]?)?(\d{1,12})", re.I)
 _PER_SEED = re.compile(r"_(seeds?|seed_results|seed_scores|per_seed|runs|results)_")
-_UNITS: tuple[tuple[str, float], ...] = ((r"_ms_", 1e-3), (r"_(min|minutes)_", 60.0), (r"_(h|hours)_", 3600.0))
+_UNITS: tuple[tuple[str, float], ...] = ((r"_ms_", 1e-3), (r"_(min|mins|minutes)_", 60.0), (r"_(h|hours)_", 3600.0))
 _TITLE_KEYS = ("name", "run_name", "title")
 _REFERENCE_PARTS = frozenset({"compliance", "hardware", "config", "hyperparameters", "env"})
 
@@ -209,7 +209,9 @@ class _Reader:
         )  # fmt: skip
 
     def _line(self, keys: tuple[str, ...]) -> int | None:
-        return self.lines.get(".".join(keys))
+        """Return the line of a key; of an item of a list, which has none, that of the list's key."""
+        places = (self.lines.get(".".join(keys[:length])) for length in range(len(keys), 0, -1))
+        return next((line for line in places if line is not None), None)
 
     def _leaf(self, value: JSON, keys: tuple[str, ...], context: _Context) -> Iterator[Reading]:
         if isinstance(value, bool) or not isinstance(value, int | float | str):

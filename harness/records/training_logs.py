@@ -6,6 +6,7 @@ a prefix of the time or of a launcher on each line, and metrics that are wrapped
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import IO
@@ -19,7 +20,8 @@ from harness.records.vocabulary import Quantity, Stage, read_stage
 
 MAX_CURVE_POINTS = 400
 MAX_TRAIN_POINTS = 150
-MAX_RUNS = 1000
+# So many points of a curve in what seemed to be source: its end was missed, and this is a run.
+MIN_RUN_POINTS = 3
 MAX_EVIDENCE_CHARACTERS = 4000
 
 _N = r"(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"
@@ -72,7 +74,7 @@ class RunReader:
         self.path = path
         self.runs: list[LoggedRun] = []
         self.state = StreamState()
-        self._in_source: LoggedRun | None = None
+        self._before_source: tuple[int, bool, bool] | None = None
         self._half: tuple[LogLine, str] | None = None
         self._is_over = False
         self._is_sliding = False
@@ -90,8 +92,8 @@ class RunReader:
                 self._cross_border(line)
                 continue
             self._take(line)
-        if self._in_source is not None and not _has_evidence(self.run):
-            self.runs[-1] = self._in_source
+        if self._before_source is not None:
+            _go_on(self.runs[self._before_source[0] - 1], self.runs[self._before_source[0]])
         self.runs = [run for run in self.runs if _has_evidence(run)]
 
     def problems(self) -> Iterator[Problem]:
@@ -111,13 +113,15 @@ class RunReader:
     def _cross_border(self, line: LogLine) -> None:
         """Source begins with an import or a definition; a line of "=" ends it, and what it seemed to log is dropped."""
         if not line.text.startswith("="):
-            if self._in_source is None:
-                self._in_source = self.run
+            if self._before_source is None:
+                self._before_source = (len(self.runs), self._is_over, self._is_sliding)
                 self._begin(line.number)
-            return
-        if self._in_source is not None:
-            self.runs[-1] = self._in_source
-            self._in_source = None
+        elif self._before_source is not None:
+            num_runs, is_over, is_sliding = self._before_source
+            if not any(len(run.curve) >= MIN_RUN_POINTS for run in self.runs[num_runs:]):
+                del self.runs[num_runs:]
+                self._is_over, self._is_sliding = is_over, is_sliding
+                self._before_source = None
 
     def _take(self, line: LogLine) -> None:
         text = line.text
@@ -154,6 +158,7 @@ class RunReader:
         step = _STEP.match(label.strip())
         if step is not None:
             self._take_validation(line, int(step[1]), loss, bpb, body)
+            self.run.planned_steps = int(step[2])
             return True
         self._is_over = True
         name = label.strip(" :,|-") or "final"
@@ -241,7 +246,8 @@ class RunReader:
         self.run.limits = [*kept[:20], self._quote(line, body)]
 
     def _take_calibration(self, line: LogLine, match: re.Match[str], body: str) -> None:
-        self.run.calibration = self._reading(line, "train_seconds", match[1], "calibration on training data")
+        reading = self._reading(line, "train_seconds", match[1], "calibration on training data")
+        self.run.calibration = reading if math.isfinite(reading.value) else None
 
     def _take_wall(self, line: LogLine, match: re.Match[str], body: str) -> None:
         if float(match[2]) > float(match[3]):
@@ -275,7 +281,8 @@ class RunReader:
         step: int | None = None,
     ) -> None:
         reading = self._reading(line, quantity, text, label, factor=factor, stage=stage, step=step)
-        self.run.readings.append(reading)
+        if math.isfinite(reading.value):
+            self.run.readings.append(reading)
 
     def _reading(
         self,
@@ -338,6 +345,14 @@ def file_seed(path: str) -> str | None:
 def _scores(loss: str | None, bpb: str | None) -> list[tuple[Quantity, str]]:
     found: list[tuple[Quantity, str | None]] = [("loss", loss), ("bpb", bpb)]
     return [(quantity, text) for quantity, text in found if text is not None]
+
+
+def _go_on(before: LoggedRun, run: LoggedRun) -> None:
+    """Give a run the settings that were printed in front of its source, where the source has no end mark."""
+    if not _has_evidence(before):
+        run.seed = run.seed or before.seed
+        run.vocab_size = run.vocab_size or before.vocab_size
+        run.dataset = run.dataset or before.dataset
 
 
 def _has_evidence(run: LoggedRun) -> bool:

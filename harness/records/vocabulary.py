@@ -27,8 +27,8 @@ _QUANTITIES: tuple[tuple[Quantity, str], ...] = (
     ("val_tokens", r"_val(idation)?_tokens_"),
     ("bpb", r"^_((pre_|post_)?(ttt|quant)_)?(sliding|roundtrip|ttt|ema|quantized)_mean_$|_(bpb|bpp|mbpb|mbpp|bits_per_byte|bits_byte)_|bpb_|_bpb"),
     ("step_ms", r"_step_avg_|_ms_(per_)?step_|_step_time_|_avg_step_"),
-    ("eval_seconds", r"_(eval|evaluation|ttt|ttt_eval|sliding)_(wallclock_)?(time|seconds|secs|duration)_"),
-    ("train_seconds", r"_(train|training)_(wallclock_|wall_)?(time|seconds|secs|duration)_|_wall_?(clock|time)_"),
+    ("eval_seconds", r"_(eval|evaluation|ttt|ttt_eval|sliding)_(wallclock_)?(time|seconds|secs|minutes|mins|duration)_"),
+    ("train_seconds", r"_(train|training)_(wallclock_|wall_)?(time|seconds|secs|minutes|mins|duration)_|_wall_?(clock|time)_"),
     ("bytes_total", r"_(with|incl|including|plus|and)_(the_)?code_"),
     ("bytes_code", r"^_code_$|_(bytes_code|code_(size|bytes))_"),
     (
@@ -62,6 +62,8 @@ _REFERENCE = (
     r"_(base|baseline|comparison|prior|previous|prev|sota|leaderboard|record|reference|ref|pr|parent|upstream|old|"
     r"naive|merged|target|threshold|limit|cap|budget|disclosure|rerun|ablation|ablations|other|original|others)_|_pr\d+_"
 )
+# What a run may spend, what it trained on, and scores divided by something are no results.
+_NO_RESULT = r"_train(ing)?_loss_|_max_wall_?(clock|time)_|_(bpb|bpp)_(per_)?(mb|mib|param|step)_|_efficiency_"
 _WORDS = re.compile(r"[^a-z0-9Δδσ]+")
 _SYMBOLS = (("Δ", "_delta_"), ("δ", "_delta_"), ("σ", "_std_"), ("±", "_std_"), ("ms/step", "_ms_per_step_"))
 
@@ -96,7 +98,7 @@ def read_name(name: str) -> Meaning | None:
     """Return what a key, heading or label means, or None where it names nothing that is judged."""
     text = normalise(name)
     quantity = next((quantity for quantity, pattern in _QUANTITIES if re.search(pattern, text)), None)
-    if quantity is None or re.search(r"_train(ing)?_loss_", text):
+    if quantity is None or re.search(_NO_RESULT, text):
         return None
     found = (statistic for statistic, pattern in _STATISTICS if re.search(pattern, text))
     statistic: Statistic = next(found, "value")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from statistics import pstdev, stdev
 
 from harness.records.submission import Reading
+from harness.verify.checks_lists import p_value_of_list
 from harness.verify.findings import Finding, Severity
 from harness.verify.foreign_case import ForeignCase, outcome, show_number
 from harness.verify.judging import headline
@@ -132,11 +133,15 @@ def _list(readings: Iterable[Reading]) -> str:
 
 
 def p_value_holds(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
-    """XV3: fails when a p-value does not follow from the t-statistic and the number of seeds beside it."""
+    """XV3: fails when a p-value follows neither from the t-statistic and the seeds beside it nor from its list."""
     claims = list(case.submission.claimed("p_value"))
     statistics = list(case.submission.claimed("t_statistic"))
     num_seeds = len(case.submission.claimed_seeds)
+    losses = case.submission.listed("loss")
     for claim in claims:
+        if len(losses) >= 2 and not statistics:
+            yield p_value_of_list(case, rule, claim, losses)
+            continue
         if not statistics or num_seeds < 2:
             yield case.say(rule, "unverifiable", f"{claim.place}: no t-statistic and seeds to derive it from", claim)
             continue

@@ -8,6 +8,7 @@ from functools import partial
 from harness.verify import (
     checks_course,
     checks_folder,
+    checks_lists,
     checks_scores,
     checks_seeds,
     checks_sizes,
@@ -34,6 +35,7 @@ CHECKS: Mapping[str, Check] = {
     "XM5": checks_scores.seed_scores_are_logged,
     "XM6": checks_scores.other_scores_are_logged,
     "XM7": checks_scores.curve_is_logged,
+    "XM8": checks_lists.losses_are_logged,
     "XM3": checks_split.ratio_is_possible,
     "XB1": checks_sizes.total_bytes_are_logged,
     "XB2": checks_sizes.code_bytes_hold,
@@ -44,6 +46,7 @@ CHECKS: Mapping[str, Check] = {
     "XP1": checks_sizes.params_are_logged,
     "XS1": checks_course.steps_are_logged,
     "XT1": checks_course.times_are_logged,
+    "XT6": checks_lists.times_are_logged,
     "XT5": checks_course.step_times_are_logged,
     "XT2": checks_course.time_cap_is_kept,
     "XT3": checks_course.calibration_is_inside,

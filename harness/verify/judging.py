@@ -17,8 +17,10 @@ from harness.verify.witnesses import (
     find,
     is_binary,
     is_disclosed,
+    mean_of,
     missing_seeds,
     nearest,
+    of_readings,
     of_runs,
     over_seeds,
 )
@@ -37,6 +39,8 @@ def judge(
 ) -> Finding:
     """Judge a claim of the whole record."""
     if find(claim, witnesses) is None and witnesses:
+        if (gap := runs_not_shipped(case, claim)) is not None:
+            return case.say(rule, "unverifiable", gap, claim, *_shown(claim, witnesses))
         lacking = missing_seeds(case.submission)
         num_runs = len(distinct_runs(case.submission.runs))
         if lacking and (claim.statistic in ("mean", "max", "min") or len(case.submission.claimed_seeds) > 1):
@@ -46,7 +50,9 @@ def judge(
         if claim.statistic == "mean" and num_runs == 1 and not case.submission.claimed_seeds:
             message = f"{claim.place} is a mean ({show_number(claim)}); one run is logged"
             return case.say(rule, "unverifiable", message, claim, *_shown(claim, witnesses))
-        if claim.is_headline and not any(r.step is None for run in case.submission.runs for r in run.of("bpb")):
+        if claim.is_headline and not any(
+            r.step is None for run in case.submission.runs for r in run.of(claim.quantity)
+        ):
             message = f"{claim.place} is {show_number(claim)}; no log goes as far as a score after training"
             return case.say(rule, "unverifiable", message, claim, *_shown(claim, witnesses))
         if claim.quantity == "loss" and not any(r.step is None for run in case.submission.runs for r in run.of("loss")):
@@ -56,6 +62,17 @@ def judge(
             message = f"{claim.place} is {show_number(claim)}; the record says itself that no log shows it"
             return case.say(rule, "unverifiable", message, claim, *_shown(claim, witnesses))
     return verdict_of(case, rule, claim, claim, witnesses, big=big, severity=severity)
+
+
+def runs_not_shipped(case: ForeignCase, claim: Reading) -> str | None:
+    """Say why a claim that goes with a list of results cannot be checked: fewer runs are logged than it lists."""
+    listed, num_runs = case.submission.listed(claim.quantity), len(case.submission.runs)
+    if len(listed) <= num_runs:
+        return None
+    values = [*of_readings(listed), mean_of(listed)] if listed else []
+    if claim.statistic != "mean" and find(claim, values) is None:
+        return None
+    return f"{claim.place} is {show_number(claim)} over {len(listed)} listed runs; {num_runs} are logged"
 
 
 def judge_seed(

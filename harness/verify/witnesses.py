@@ -104,6 +104,12 @@ def of_runs(runs: Iterable[LoggedRun], choose: Choose) -> Iterator[Witness]:
             yield Witness(value=reading.value, slack=reading.last_place / 2, reading=reading, what=name_of(run))
 
 
+def of_readings(readings: Iterable[Reading]) -> Iterator[Witness]:
+    """Yield each of some readings."""
+    for reading in readings:
+        yield Witness(value=reading.value, slack=reading.last_place / 2, reading=reading, what=reading.label)
+
+
 def name_of(run: LoggedRun) -> str:
     """Name a run in a message: its seed where one is known, else its log."""
     seeds = sorted(run.seeds)
@@ -169,11 +175,12 @@ def _groups(submission: Submission) -> list[list[LoggedRun]]:
 
 
 def distinct_runs(runs: Sequence[LoggedRun]) -> list[LoggedRun]:
-    """Leave out copies of a log: the same scores on the same seed in the same folder."""
+    """Leave out copies of a log: the same scores and curve on the same seed in the same folder."""
     kept: dict[object, LoggedRun] = {}
     for run in sorted(runs, key=lambda run: (run.file_seed is None, run.path)):
         scores = tuple((reading.label, reading.text) for reading in run.finals)
-        key = (run.group, run.seed.text if run.seed else run.file_seed, scores) if scores else id(run)
+        seed = run.seed.text if run.seed else run.file_seed
+        key = (run.group, seed, scores, tuple(run.curve)) if scores else id(run)
         kept.setdefault(key, run)
     return sorted(kept.values(), key=lambda run: run.path)
 
