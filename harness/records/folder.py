@@ -76,15 +76,17 @@ def list_folder(path: Path, name: str, *, skip: frozenset[Path] = frozenset()) -
     problems: list[Problem] = []
     for inner, entry in _walk(path, skip, problems):
         if len(files) >= MAX_FILES:
-            problems.append(Problem(path="", message=f"the folder has more than the {MAX_FILES:,} files that are looked at"))
+            problems.append(Problem(path="", message=f"more than the {MAX_FILES:,} files that are looked at"))
             break
         try:
             if entry.is_symlink() and not (path / inner).resolve().is_relative_to(path.resolve()):
-                problems.append(Problem(path=inner, message="a link that leaves the record folder; it was not followed"))
+                problems.append(Problem(path=inner, message="a link that leaves the folder; it was not followed"))
                 continue
             status = entry.stat()
         except (OSError, RuntimeError, ValueError) as error:
-            problems.append(Problem(path=inner, message=f"cannot be looked at: {getattr(error, 'strerror', None) or error}"))
+            problems.append(
+                Problem(path=inner, message=f"cannot be looked at: {getattr(error, 'strerror', None) or error}")
+            )
             continue
         if stat.S_ISREG(status.st_mode):
             files.append(FileEntry(path=inner, num_bytes=status.st_size))
@@ -93,9 +95,7 @@ def list_folder(path: Path, name: str, *, skip: frozenset[Path] = frozenset()) -
     return RecordFolder(path=path, name=name, files=sorted(files, key=lambda entry: entry.path), problems=problems)
 
 
-def _walk(
-    path: Path, skip: frozenset[Path], problems: list[Problem]
-) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _walk(path: Path, skip: frozenset[Path], problems: list[Problem]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     pending = [(path, "", 0)]
     while pending:
         folder, prefix, depth = pending.pop()

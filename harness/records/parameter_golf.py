@@ -18,12 +18,17 @@ from harness.records.training_logs import RunReader
 _SUMMARY = re.compile(r"submission[\w.-]*\.json", re.I)
 _README = re.compile(r"readme(\.\w+)?", re.I)
 _LOG = re.compile(r".*\.log|.*\.log\.txt|.*(?:log|train|seed|run|stdout|output)[\w.-]*\.txt|.*\.out", re.I)
+_TEXT = re.compile(r".*\.(log|txt|out)", re.I)
+_EVIDENCE = re.compile(rb"val_loss|val_bpb|stopping_early|Total submission")
+SNIFFED_BYTES = 65536
 _NO_LOG = re.compile(r"requirements[\w.-]*\.txt|readme.*|license.*|notes?.*", re.I)
 _SCRIPT = re.compile(r".*\.(py|sh|cu|cpp|c|pyx)", re.I)
 _TRAINER = re.compile(r"(?:train|main|run|eval)[\w.-]*\.py", re.I)
 _MAIN_TRACK = re.compile(r"10[ _-]?min", re.I)
 _OTHER_TRACK = re.compile(r"non[_ -]?record|unlimited|unconstrained|4[ _-]?h(our|r)", re.I)
-_SIDE = re.compile(r"(^|/)(old|archive|ablations?|experiments?|sweeps?|baselines?|extra|failed|prior|previous)[^/]*/", re.I)
+_SIDE = re.compile(
+    r"(^|/)(old|archive|ablations?|experiments?|sweeps?|baselines?|extra|failed|prior|previous)[^/]*/", re.I
+)
 
 
 class ParameterGolf:
@@ -39,12 +44,12 @@ class ParameterGolf:
         """Without a summary, a README beside a log or a training script may be one."""
         known = list(names)
         has_readme = any(_README.fullmatch(name) for name in known)
-        return has_readme and any(_is_log(name) or _TRAINER.fullmatch(name) for name in known)
+        return has_readme and any(_may_be_log(name) or _TRAINER.fullmatch(name) for name in known)
 
     def is_record(self, folder: RecordFolder) -> bool:
         """Whether a log, or the README beside a training script, speaks of bits a byte."""
         names = folder.names()
-        if any(b"val_bpb" in folder.tail(entry.path, 65536) for entry in folder.files if _is_log(entry.path)):
+        if any(b"val_bpb" in folder.tail(entry.path, 65536) for entry in folder.files if _may_be_log(entry.path)):
             return True
         readme = next((name for name in names if _README.fullmatch(name)), "")
         has_trainer = any(_TRAINER.fullmatch(name) for name in names)
@@ -62,10 +67,11 @@ class ParameterGolf:
                 track = f"{track} {_read_summary(folder, entry, submission)}"
             elif "/" not in entry.path and _README.fullmatch(name):
                 _read_readme(folder, entry, submission)
-            elif _is_log(entry.path):
+            elif _is_log(folder, entry.path):
                 read_log_file(folder, entry, submission)
             elif _SCRIPT.fullmatch(name):
                 submission.scripts.append(entry)
+        submission.settle_seeds()
         submission.is_main_track = _is_main_track(track)
         return submission
 
@@ -76,11 +82,20 @@ def _is_main_track(words: str) -> bool | None:
     return True if _MAIN_TRACK.search(words) else None
 
 
-def _is_log(path: str) -> bool:
-    folder, _, name = path.rpartition("/")
-    if _NO_LOG.fullmatch(name):
+def _may_be_log(path: str) -> bool:
+    """Whether the name of a file may be that of a log: any text file that is not known as something else."""
+    name = path.rpartition("/")[2]
+    return _TEXT.fullmatch(name) is not None and not _NO_LOG.fullmatch(name)
+
+
+def _is_log(folder: RecordFolder, path: str) -> bool:
+    """Whether a file is a log: by its name, else by what its end says."""
+    if not _may_be_log(path):
         return False
-    return _LOG.fullmatch(name) is not None or ("log" in folder.lower() and name.endswith(".txt"))
+    inner, _, name = path.rpartition("/")
+    if _LOG.fullmatch(name) is not None or "log" in inner.lower():
+        return True
+    return _EVIDENCE.search(folder.tail(path, SNIFFED_BYTES)) is not None
 
 
 def _read_summary(folder: RecordFolder, entry: FileEntry, submission: Submission) -> str:

@@ -1,4 +1,4 @@
-"""What a foreign record folder says, whatever its dialect: claims, logged runs, files, and what was wrong in reading."""
+"""What a foreign record folder says, whatever its dialect: claims, logged runs, files, problems of reading."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ class Reading:
         is_headline: whether it is the number that the folder is known by.
         bound: "<" or ">" where the print is only a bound.
         context: sentence, for messages and disclosures.
+        table: line of the heading of the table that it is a cell of; None outside of tables.
     """
 
     quantity: Quantity
@@ -57,6 +58,7 @@ class Reading:
     is_headline: bool = False
     bound: str = ""
     context: str = ""
+    table: int | None = None
 
     @property
     def place(self) -> str:
@@ -92,6 +94,7 @@ class LoggedRun:
         first_line: where the run begins.
         seed: as printed in the run; None where it prints none.
         file_seed: as the name of the log says; None where it says none.
+        file_number: a number in its name that may be the seed; None where there is none.
         readings: everything that it logged, in order.
         curve: (step, losses as printed) of validations and the first training steps: two seeds never share it.
         violations: lines in which the run says itself that it is over a size or not valid.
@@ -107,6 +110,7 @@ class LoggedRun:
     first_line: int = 1
     seed: Reading | None = None
     file_seed: str | None = None
+    file_number: str | None = None
     readings: list[Reading] = field(default_factory=list)
     curve: list[tuple[int, str]] = field(default_factory=list)
     violations: list[Statement] = field(default_factory=list)
@@ -229,6 +233,18 @@ class Submission:
         """Return the runs of a seed: by the name of the log, else by the printed seed."""
         by_name = [run for run in self.runs if run.file_seed == seed]
         return by_name or [run for run in self.runs if run.file_seed is None and run.seed and run.seed.text == seed]
+
+    def settle_seeds(self) -> None:
+        """Take the number in the name of a log for its seed where claims say so and the log prints no claimed one."""
+        claimed = set(self.claimed_seeds)
+        for run in (*self.runs, *self.earlier_runs):
+            printed = run.seed.text if run.seed else None
+            if (
+                run.file_seed is None
+                and run.file_number is not None
+                and (run.file_number == printed or (run.file_number in claimed and printed not in claimed))
+            ):
+                run.file_seed = run.file_number
 
     def all_readings(self) -> Iterator[Reading]:
         """Yield every value found: claims, then runs, earlier runs last."""

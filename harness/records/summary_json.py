@@ -286,7 +286,9 @@ def _unit_factor(name: str, quantity: Quantity) -> float:
     if quantity in ("train_seconds", "eval_seconds"):
         return next((factor for pattern, factor in _UNITS if re.search(pattern, text)), 1.0)
     if quantity.startswith("bytes"):
-        return next((factor for mark, factor in (("_mib_", 2.0**20), ("_mb_", 1e6), ("_kb_", 1e3)) if mark in text), 1.0)
+        return next(
+            (factor for mark, factor in (("_mib_", 2.0**20), ("_mb_", 1e6), ("_kb_", 1e3)) if mark in text), 1.0
+        )
     return 1.0
 
 
@@ -302,7 +304,7 @@ def _mark_headline(claims: Sequence[Reading]) -> list[Reading]:
         claim
         for claim in claims
         if claim.quantity == "bpb" and claim.seed is None and not claim.is_reference
-        and claim.statistic in ("value", "mean") and claim.stage not in ("pre_quant", "pre_ttt")
+        and claim.statistic in ("value", "mean", "min") and claim.stage not in ("pre_quant", "pre_ttt")
     ]  # fmt: skip
     by_key = {claim.label: claim for claim in reversed(scores)}
     chosen = next((by_key[key] for key in _HEADLINE_KEYS if key in by_key), scores[0] if scores else None)

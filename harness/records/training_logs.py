@@ -28,8 +28,11 @@ _N = r"(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"
 _I = r"(\d[\d,]*)"
 # Time stamps and launcher marks in front of a line; a line of metrics begins right behind them.
 _PREFIX = re2.compile(
-    r"^(?:\s*(?:\d{10}(?:\.\d+)?|\[?\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.,\d]*(?:Z|[+-]\d\d:?\d\d)?\]?|\[?\d\d:\d\d:\d\d[.,\d]*\]?"
-    r"|\[[^\]\n]{1,40}\]:?|\([^)\n]{1,60} pid=\d+[^)\n]*\)|(?:rank|node|worker|train|proc)[\w.-]{0,20}[ :|>]|INFO[: -]*|\d+:|[A-Za-z][\w.-]{0,30}/\d+[: ]|>|\|)\s?)+"
+    r"^(?:\s*(?:\d{10}(?:\.\d+)?"
+    r"|\[?\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.,\d]*(?:Z|[+-]\d\d:?\d\d)?\]?"
+    r"|\[?\d\d:\d\d:\d\d[.,\d]*\]?"
+    r"|\[[^\]\n]{1,40}\]:?|\([^)\n]{1,60} pid=\d+[^)\n]*\)"
+    r"|(?:rank|node|worker|train|proc)[\w.-]{0,20}[ :|>]|INFO[: -]*|\d+:|[A-Za-z][\w.-]{0,30}/\d+[: ]|>|\|)\s?)+"
 )
 _SOURCE = re.compile(r"""^\s*(?:#|//|"|'|\*|-|`|f"|f'|r"|log0?\(|print\(|return |assert |if |raise |def |class |\|)""")
 
@@ -46,6 +49,7 @@ _CODE = re2.compile(rf"\b[Cc]ode(?: size)?\s*(?:\((uncompressed|compressed)\))?\
 _MODEL = re2.compile(rf"(?:Serialized model(?:\s+([^:\n]{{1,40}}))?|^(INT\S{{1,20}}) model)\s*:\s*{_I}\s*bytes")
 _TOTAL = re2.compile(rf"Total submission(?: size)?(?:\s+([^:\n]{{1,40}}))?\s*:\s*{_I}(?:\s*bytes)?")
 _ARTIFACT = re2.compile(rf"^artifact_bytes\s*[:=]\s*{_I}")
+_MEGABYTES = re2.compile(r"=\s*(\d+(?:\.\d+)?)\s*/\s*16(?:\.0+)?\s*MB\b")
 _BUDGET = re2.compile(rf"^budget\s*:\s*{_I}/{_I}")
 _PARAMS = re2.compile(rf"(?:\bmodel_params|\bparams|^num_params|\bparameters)\s*[:=]\s*{_I}|\btotal:\s*{_I}\s*params")
 _SEED = re2.compile(r"(?:^|\s)(?:seed|SEED)\s*[:=]\s*(\d{1,20})\b|^params:.*\bs:(\d{1,20})\s*$")
@@ -57,14 +61,18 @@ _LIMITED = re2.compile(
 _CALIBRATION = re2.compile(rf"^GPTQ:\s*collected .*\bin {_N}\s*s\b")
 _WALL = re2.compile(rf"^(\w*wallclock\w*)\s*[:=]\s*{_N}\s*s?\s*\(must be <=?\s*{_N}\)")
 _VIOLATION = re2.compile(
-    r"(?i)\b(?:OVER(?: (?:BUDGET|CAP|LIMIT|SIZE)|\b)|exceed(?:s|ed)\b.{0,40}\b(?:cap|limit|budget|16\s?MB|16,?000,?000|bytes)"
+    r"(?i)\b(?:OVER(?: (?:BUDGET|CAP|LIMIT|SIZE)|\b)"
+    r"|exceed(?:s|ed)\b.{0,40}\b(?:cap|limit|budget|16\s?MB|16,?000,?000|bytes)"
     r"|does(?: not|n't) fit|too large for)"
 )
 _NOT_VALID = re2.compile(r"(?i)^valid\s*:\s*(false|no)\b|within .{0,30}budget\s*:\s*no\b")
 _SLIDING_MODE = re2.compile(r"final_eval_mode:\s*sliding")
 _VOCAB = re2.compile(r"\bvocab_size\s*[:=]\s*(\d{2,7})\b")
 _DATASET = re2.compile(r"\b(fineweb\w*?_(?:sp|byte)\d+\w*)")
-_FILE_SEED = re.compile(r"seed[_-]?(\d{1,12})|[_-]s(\d{1,12})(?=[._-]|$)|(?:log|train|run)[_-]?(\d{1,12})(?=\.[a-z]+$)", re.I)
+_FILE_SEED = re.compile(r"seed[_-]?(\d{1,12})", re.I)
+_FILE_NUMBER = re.compile(
+    r"(?:^|[_-])s(\d{1,12})(?=[._-]|$)|(?:log|train|run)[_-]?(\d{1,12})(?=\.[a-z]+$)|^(\d{1,12})\.[a-z]+$", re.I
+)
 
 
 class RunReader:
@@ -107,7 +115,10 @@ class RunReader:
             yield Problem(path=self.path, message="the log is not clean UTF-8 text (invalid bytes or NUL)")
 
     def _begin(self, line: int) -> None:
-        self.runs.append(LoggedRun(path=self.path, first_line=line, file_seed=file_seed(self.path)))
+        run = LoggedRun(
+            path=self.path, first_line=line, file_seed=file_seed(self.path), file_number=file_number(self.path)
+        )
+        self.runs.append(run)
         self._is_over = self._is_sliding = False
 
     def _cross_border(self, line: LogLine) -> None:
@@ -165,7 +176,9 @@ class RunReader:
         for quantity, text in _scores(loss, bpb):
             self._add(line, quantity, text, name, stage=self._stage(name, rest))
         if (time := _EVAL_TIME.search(rest)) is not None:
-            self._add(line, "eval_seconds", time[1], name, factor=1e-3 if time[2] == "ms" else 1.0, stage=read_stage(name))
+            self._add(
+                line, "eval_seconds", time[1], name, factor=1e-3 if time[2] == "ms" else 1.0, stage=read_stage(name)
+            )
         return True
 
     def _stage(self, name: str, rest: str) -> Stage:
@@ -238,11 +251,18 @@ class RunReader:
     def _take_artifact(self, line: LogLine, match: re.Match[str], body: str) -> None:
         self._add(line, "bytes_total", match[1], "total artifact")
 
+    def _take_megabytes(self, line: LogLine, match: re.Match[str], body: str) -> None:
+        self._add(line, "bytes_total", match[1], "total in MB", factor=1e6)
+
     def _take_eval_time(self, line: LogLine, match: re.Match[str], body: str) -> None:
         self._add(line, "eval_seconds", match[1], "total_eval_time")
 
     def _take_limit(self, line: LogLine, match: re.Match[str], body: str) -> None:
-        kept = self.run.limits if not self.run.limits or self.run.limits[-1].text != body.strip()[:200] else self.run.limits[:-1]
+        kept = (
+            self.run.limits
+            if not self.run.limits or self.run.limits[-1].text != body.strip()[:200]
+            else self.run.limits[:-1]
+        )
         self.run.limits = [*kept[:20], self._quote(line, body)]
 
     def _take_calibration(self, line: LogLine, match: re.Match[str], body: str) -> None:
@@ -322,6 +342,7 @@ _FACTS: tuple[tuple[re.Pattern[str], _Taker], ...] = (
     (_TOTAL, RunReader._take_total),
     (_ARTIFACT, RunReader._take_artifact),
     (_BUDGET, RunReader._take_artifact),
+    (_MEGABYTES, RunReader._take_megabytes),
     (_TOTAL_EVAL_TIME, RunReader._take_eval_time),
     (_LIMITED, RunReader._take_limit),
     (_CALIBRATION, RunReader._take_calibration),
@@ -335,11 +356,20 @@ _FACTS: tuple[tuple[re.Pattern[str], _Taker], ...] = (
 
 
 def file_seed(path: str) -> str | None:
-    """Return the seed that the name of a log states: `train_seed42.log`, `ternary_log_7.txt`, `train0.txt`."""
+    """Return the seed that the name of a log states beyond doubt: `train_seed42.log`, `seed-7.txt`."""
     match = _FILE_SEED.search(path.rpartition("/")[2])
-    if match is None:
-        return None
-    return next(group for group in match.groups() if group).lstrip("0") or "0"
+    return plain_seed(match[1]) if match else None
+
+
+def file_number(path: str) -> str | None:
+    """Return a number in the name of a log that may be a seed: `ternary_log_7.txt`, `train0.txt`, `s1337.txt`."""
+    match = _FILE_NUMBER.search(path.rpartition("/")[2])
+    return plain_seed(next(group for group in match.groups() if group)) if match else None
+
+
+def plain_seed(digits: str) -> str:
+    """Return a seed without leading zeros."""
+    return digits.lstrip("0") or "0"
 
 
 def _scores(loss: str | None, bpb: str | None) -> list[tuple[Quantity, str]]:

@@ -18,6 +18,7 @@ Quantity = Literal[
 Stage = Literal["", "pre_quant", "roundtrip", "sliding", "pre_ttt", "ttt"]
 Statistic = Literal["value", "mean", "std", "min", "max", "delta"]
 
+_TIME = r"(time|seconds|secs|minutes|mins|duration)"
 # The first pattern that is found wins. Names are normalised: lower case, words joined and framed by "_".
 _QUANTITIES: tuple[tuple[Quantity, str], ...] = (
     ("p_value", r"_p_?val(ue)?_|^_p_$"),
@@ -25,10 +26,14 @@ _QUANTITIES: tuple[tuple[Quantity, str], ...] = (
     ("num_seeds", r"_(n|num|number_of)_seeds_"),
     ("seed", r"^_(random_)?seeds?_$"),
     ("val_tokens", r"_val(idation)?_tokens_"),
-    ("bpb", r"^_((pre_|post_)?(ttt|quant)_)?(sliding|roundtrip|ttt|ema|quantized)_mean_$|_(bpb|bpp|mbpb|mbpp|bits_per_byte|bits_byte)_|bpb_|_bpb"),
+    (
+        "bpb",
+        r"^_((pre_|post_)?(ttt|quant)_)?(sliding|roundtrip|ttt|ema|quantized)_mean_$"
+        r"|_(bpb|bpp|mbpb|mbpp|bits_per_byte|bits_byte)_|bpb_|_bpb",
+    ),
     ("step_ms", r"_step_avg_|_ms_(per_)?step_|_step_time_|_avg_step_"),
-    ("eval_seconds", r"_(eval|evaluation|ttt|ttt_eval|sliding)_(wallclock_)?(time|seconds|secs|minutes|mins|duration)_"),
-    ("train_seconds", r"_(train|training)_(wallclock_|wall_)?(time|seconds|secs|minutes|mins|duration)_|_wall_?(clock|time)_"),
+    ("eval_seconds", rf"_(eval|evaluation|ttt|ttt_eval|sliding)_(wallclock_)?{_TIME}_"),
+    ("train_seconds", rf"_(train|training)_(wallclock_|wall_)?{_TIME}_|_wall_?(clock|time)_"),
     ("bytes_total", r"_(with|incl|including|plus|and)_(the_)?code_"),
     ("bytes_code", r"^_code_$|_(bytes_code|code_(size|bytes))_"),
     (
@@ -41,18 +46,27 @@ _QUANTITIES: tuple[tuple[Quantity, str], ...] = (
         r"|total_submission|artifact|max_artifact|total_size|file_size|bytes)_|^_(size|total)_$|^_total_(artifact|bytes)",
     ),
     ("params", r"_(model_|num_|n_|total_|trainable_)?param(eter)?s?(_count)?_$|_model_param(eter)?s_|_params_"),
-    ("steps", r"^_((train|training|total|num|n|completed|final|stop)_)?steps?(_(stop|completed|trained|mean|avg|reached))*_$"),
+    (
+        "steps",
+        r"^_((train|training|total|num|n|completed|final|stop)_)?steps?(_(stop|completed|trained|mean|avg|reached))*_$",
+    ),
     ("loss", r"_(val|validation|eval|test|slide|sliding|rt|roundtrip)_loss_|_loss_nats_|_nats_|_nats$|^_loss_$"),
 )  # fmt: skip
 _STAGES: tuple[tuple[Stage, str], ...] = (
     ("pre_ttt", r"_(pre|no|before|without|w_o)_(legal_)?ttt_"),
     ("ttt", r"_ttt_|ttt|_lora_|_phased_"),
-    ("pre_quant", r"_(pre|before|un)_?quant|_post_?ema_|_ema_|_raw_|_fp32_|_bf16_|_float_|_last_step_|_pre_compression_"),
+    (
+        "pre_quant",
+        r"_(pre|before|un)_?quant|_post_?ema_|_ema_|_raw_|_fp32_|_bf16_|_float_|_last_step_|_pre_compression_",
+    ),
     ("sliding", r"slid|_sw_|_s(16|32|64|128|256)_|_stride_"),
     ("roundtrip", r"round_?trip|_rt_|quant|_int\d|ternary|binary|_xnor_|_gptq_|_final_"),
 )
 _STATISTICS: tuple[tuple[Statistic, str], ...] = (
-    ("delta", r"_(delta|gain|gains|improvement|diff|difference|change|reduction|penalty|gap|vs|headroom|mbpp|mbpb|effect)_"),
+    (
+        "delta",
+        r"_(delta|gain|gains|improvement|diff|difference|change|reduction|penalty|gap|vs|headroom|mbpp|mbpb|effect)_",
+    ),
     ("std", r"_(std|stdev|stddev|std_dev|sd|sigma|deviation|stderr|sem)_"),
     ("mean", r"_(mean|avg|average|averaged)_"),
     ("max", r"_(max|maximum|largest|worst)_"),

@@ -69,11 +69,12 @@ def commands_are_shipped(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
 def code_is_that_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
     """XF4: notes shipped code of another size than the one that the log printed."""
     files = file_witnesses(case)
-    sizes = [r for run in case.submission.runs for r in run.of("bytes_code") if "compressed" not in r.label.split()]
-    if not files or not sizes:
+    logged = [reading for run in case.submission.runs for reading in run.of("bytes_code")]
+    sizes = [reading for reading in logged if "compressed" not in reading.label.split()]
+    if not files or not sizes or not max(file.value for file in files):
         return
     odd = [reading for reading in sizes if not any(is_near(reading, file) for file in files)]
-    if odd and len(odd) == len(sizes):
+    if len(odd) == len(sizes) and not any(is_near(reading, file) for reading in logged for file in files):
         main = max(files[: len(case.submission.scripts)], key=lambda file: file.value)
         message = f"{odd[0].place} says {show_number(odd[0])} bytes of code; {main.what} has {main.value:,.0f}"
         yield case.say(rule, "note", message, odd[0], main.reading)
@@ -86,5 +87,17 @@ def logs_hold_one_run(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
     for path in dict.fromkeys(run.path for run in case.submission.earlier_runs):
         earlier = [run for run in case.submission.earlier_runs if run.path == path]
         last = next((run for run in case.submission.runs if run.path == path), earlier[-1])
-        message = f"{path} holds {len(earlier) + 1} runs; the last, from line {last.first_line}, is the claimed one"
+        chosen = [run for run in case.submission.runs if run.path == path]
+        which = "the claimed one" if last.first_line > earlier[-1].first_line else "the one with the claimed score"
+        message = f"{path} holds {len(earlier) + len(chosen)} runs; the one from line {last.first_line} is {which}"
         yield case.say(rule, "note", message, path=path, line=last.first_line)
+
+
+def tables_are_of_the_record(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
+    """XF6: notes a table by seed of which hardly a cell is logged, beside one that is."""
+    for line in case.other_tables:
+        claim = next(claim for claim in case.submission.claims if claim.table == line)
+        message = (
+            f"{claim.path}:{line}: hardly a cell of this table is in a log, but another table is: read as of other runs"
+        )
+        yield case.say(rule, "note", message, path=claim.path, line=line)

@@ -20,7 +20,7 @@ from harness.verify.judging import (
     whole_claims,
 )
 from harness.verify.rules import Rule
-from harness.verify.witnesses import distinct_runs, find, mean_of, nearest, of_runs, over_seeds, readings_of
+from harness.verify.witnesses import distinct_runs, find, is_near, mean_of, nearest, of_runs, over_seeds, readings_of
 
 _SAYS_BEFORE = re.compile(
     r"(?i)pre-?\s?quant|before (?:quant|export|compress)|unquant|post-?\s?ema|float|fp32|bf16|raw model"
@@ -40,7 +40,30 @@ def headline_is_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
         yield case.say(rule, "unverifiable", "no score in bits a byte is claimed", *evidence)
         return
     finding = judge(case, rule, claim, score_witnesses(case, claim), big=rule.limits["other_run"])
-    yield _before_export(case, rule, claim) or finding if finding.status == "pass" else finding
+    if finding.status == "pass":
+        finding = _before_export(case, rule, claim) or _best_called_mean(case, rule, claim) or finding
+    yield finding
+
+
+def _best_called_mean(case: ForeignCase, rule: Rule, claim: Reading) -> Finding | None:
+    """Say so where the README calls a mean what is the score of one seed."""
+    said = next((c for c in case.submission.claims if c.is_headline and c.statistic == "mean"), None)
+    if said is None or abs(said.value - claim.value) > said.last_place:
+        return None
+    hit = find(said, score_witnesses(case, said))
+    runs = [run for run in distinct_runs(case.submission.runs) if run.seeds]
+    last = [[r for r in run.finals if hit is not None and r.label == hit.reading.label] for run in runs]
+    finals = [readings[-1] for readings in last if readings]
+    if hit is None or hit.kind != "run" or len(finals) < 2 or len(finals) != len(runs):
+        return None
+    mean = mean_of(finals)
+    if is_near(said, mean):
+        return None
+    message = (
+        f"{said.place} calls {show_number(said)} a mean: that is {hit.what} ({hit.reading.place}); "
+        f"the mean of the {len(finals)} logged seeds is {mean.value:.6g}"
+    )
+    return case.say(rule, "fail", message, said, replace(hit.reading, value=mean.value))
 
 
 def _before_export(case: ForeignCase, rule: Rule, claim: Reading) -> Finding | None:
@@ -147,7 +170,9 @@ def readme_is_the_summary(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
         ),
         None,
     )
+    has_scores = any(r.step is None for run in case.submission.runs for r in run.of("bpb"))
     table = [c for c in scores if c.seed is not None and c.source == "readme" and c.statistic == "value"]
+    table = [] if has_scores else table
     by_column = {c.label: [t for t in table if t.label == c.label] for c in table}
     logged += [mean_of(column) for column in by_column.values() if len(column) > 1]
     hit = find(other, logged)

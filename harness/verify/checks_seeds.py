@@ -110,7 +110,7 @@ def seeds_have_logs(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
         return
     if lacking:
         claim = next(reading for reading in submission.seeds if reading.text == lacking[0])
-        message = f"no log of seed {list_words(lacking)}, of {len(submission.claimed_seeds)} claimed"
+        message = f"no log to the end of seed {list_words(lacking)}, of {len(submission.claimed_seeds)} claimed"
         yield case.say(rule, "unverifiable", message, claim)
     else:
         yield case.say(rule, "pass", f"every claimed seed has a log: {list_words(submission.claimed_seeds)}")
@@ -140,7 +140,8 @@ def _unlike_lists(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
     scored = {c.seed for c in case.submission.claimed("bpb", "loss", source="summary") if c.seed is not None}
     results |= {seed: listed[seed] for seed in scored if seed in listed}
     table = {seed.text: seed for seed in seeds if seed.source == "readme" and not seed.is_reference}
-    for first, second in ((listed, results), (listed or results, table)):
+    words = {seed.text: seed for seed in seeds if seed.label == "list of seeds"}
+    for first, second in ((listed, results), (listed or results, table), (listed or results, words)):
         odd = [seed for seed in second if seed not in first]
         if first and len(first) == len(second) and odd:
             claim = second[odd[0]]
@@ -161,7 +162,7 @@ def choice_of_seed_is_plain(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
         return
     scores = readings_of("bpb")
     hit = find(claim, of_runs(runs, scores))
-    if hit is None or len(runs) < 2 or claim.statistic == "mean":
+    if hit is None or len({tuple(sorted(run.seeds)) for run in runs}) < 2 or claim.statistic == "mean":
         return
     per_run = [[r for r in run.finals if r.quantity == "bpb" and r.label == hit.reading.label] for run in runs]
     finals = [readings[-1] for readings in per_run if readings]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -11,7 +12,16 @@ from harness.verify.findings import Finding, FindingStatus, Severity
 from harness.verify.foreign_case import ForeignCase, outcome, show_number
 from harness.verify.judging import agree, judge, judge_seed, seed_claims, verdict_of, whole_claims
 from harness.verify.rules import Rule
-from harness.verify.witnesses import Witness, distinct_runs, find, nearest, of_runs, over_seeds, readings_of
+from harness.verify.witnesses import (
+    Witness,
+    distinct_runs,
+    find,
+    missing_seeds,
+    nearest,
+    of_runs,
+    over_seeds,
+    readings_of,
+)
 
 
 def total_bytes_are_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
@@ -42,7 +52,8 @@ def _judge_total(case: ForeignCase, rule: Rule, claim: Reading) -> Iterator[Find
         parts += over_seeds(case.submission, compressed_models)
     witnesses += _with_script(case, [witness for witness in parts if witness.kind == "run"])
     if find(claim, witnesses) is None and (part := find(claim, parts)) is not None and witnesses:
-        total = nearest(claim, witnesses)
+        own = [witness for witness in witnesses if witness.reading.path == part.reading.path]
+        total = nearest(claim, own or witnesses)
         assert total is not None
         is_loose = claim.source == "readme" and (
             claim.last_place >= 1000 or _is_right_elsewhere(case, claim, witnesses)
@@ -54,6 +65,9 @@ def _judge_total(case: ForeignCase, rule: Rule, claim: Reading) -> Iterator[Find
         if not is_loose:
             case.convicted.add(("bytes_total", claim.seed))
         yield case.say(rule, "note" if is_loose else "fail", message, claim, total.reading)
+    elif (largest := _true_extreme(case, claim)) is not None:
+        message = f"{claim.place} is {show_number(claim)}; {largest.place} says {show_number(largest)}"
+        yield case.say(rule, "fail", message, claim, largest, severity="minor")
     elif claim.seed is None:
         yield judge(
             case,
@@ -63,8 +77,20 @@ def _judge_total(case: ForeignCase, rule: Rule, claim: Reading) -> Iterator[Find
             severity=None if claim.statistic == "value" and not claim.other_value else "minor",
         )
     else:
-        severity: Severity = "minor" if claim.last_place >= 1000 else "major"
+        is_copy = claim.source == "readme" and _is_right_elsewhere(case, claim, witnesses)
+        severity: Severity = "minor" if claim.last_place >= 1000 or is_copy else "major"
         yield from judge_seed(case, rule, claim, _totals, severity=severity)
+
+
+def _true_extreme(case: ForeignCase, claim: Reading) -> Reading | None:
+    """Return the logged total that a claimed maximum leaves out, where every claimed seed is logged."""
+    if claim.statistic != "max" or claim.seed is not None or missing_seeds(case.submission):
+        return None
+    claimed = set(case.submission.claimed_seeds)
+    totals = [final_totals(run)[-1] for run in case.submission.runs if final_totals(run) and run.seeds & claimed]
+    largest = max(totals, key=lambda reading: reading.value, default=None)
+    slack = claim.last_place + 0.5
+    return largest if largest is not None and largest.value > claim.value + slack else None
 
 
 def _is_right_elsewhere(case: ForeignCase, claim: Reading, witnesses: Sequence[Witness]) -> bool:
@@ -180,7 +206,7 @@ def cap_is_kept(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
     for run in over:
         total = min(final_totals(run), key=lambda reading: reading.value)
         yield case.say(rule, "fail", f"{total.place} says {show_number(total)}: over the cap of {cap:,} bytes", total)
-    if not claims and not over:
+    if not claims and not over and ("bytes_total", None) not in case.convicted:
         yield from _headroom(case, rule, cap)
 
 
@@ -236,19 +262,28 @@ def _fits_after(case: ForeignCase, run: LoggedRun, statement: Statement) -> bool
 
 def params_are_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
     """XP1: fails when no run has the claimed number of parameters."""
-    for claim in [*whole_claims(case, "params"), *seed_claims(case, "params")]:
-        # every seed has the same model: one log is enough
-        witnesses = list(of_runs(case.submission.runs, readings_of("params")))
-        yield verdict_of(case, rule, claim, claim, witnesses, big=None)
+    # every seed has the same model: one log is enough
+    witnesses = list(of_runs(case.submission.runs, readings_of("params")))
+    claims = [*whole_claims(case, "params"), *seed_claims(case, "params")]
+    is_one_right = any(claim.source == "summary" and find(claim, witnesses) is not None for claim in claims)
+    for claim in claims:
+        finding = verdict_of(case, rule, claim, claim, witnesses, big=None)
+        # beside the right number another may count what is shared, or unrolled
+        yield replace(finding, status="note", severity=None) if finding.status == "fail" and is_one_right else finding
     yield from _unlike_models(case, rule)
 
 
 def _unlike_models(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
     """Runs of the claimed seeds whose models have unlike numbers of parameters."""
     claimed = set(case.submission.claimed_seeds)
-    models = [run.of("params")[-1] for run in case.submission.runs if run.of("params") and run.seeds & claimed]
-    odd = next((model for model in models if model.value != models[0].value), None)
-    if odd is not None:
+    families: dict[str, list[Reading]] = defaultdict(list)
+    for run in case.submission.runs:
+        if run.of("params") and run.seeds & claimed:
+            families[re.sub(r"\d+", "#", run.path)].append(run.of("params")[-1])
+    for models in families.values():
+        odd = next((model for model in models if model.value != models[0].value), None)
+        if odd is None:
+            continue
         message = (
             f"{odd.place} says {show_number(odd)}, {models[0].place} {show_number(models[0])}: seeds of unlike models"
         )

@@ -29,6 +29,7 @@ CHECKS: Mapping[str, Check] = {
     "XF3": checks_folder.commands_are_shipped,
     "XF4": checks_folder.code_is_that_logged,
     "XF5": checks_folder.logs_hold_one_run,
+    "XF6": checks_folder.tables_are_of_the_record,
     "XM1": checks_scores.headline_is_logged,
     "XM2": checks_scores.loss_is_logged,
     "XM4": checks_scores.readme_is_the_summary,

@@ -9,6 +9,7 @@ from harness.records.submission import Reading, Submission
 from harness.records.values import Value
 from harness.verify.findings import Finding, FindingStatus, Severity
 from harness.verify.rules import Rule
+from harness.verify.settling import choose_claimed_runs, set_other_tables_apart
 
 
 class ForeignCase:
@@ -18,11 +19,14 @@ class ForeignCase:
         submission: what was read.
         name: its path as found.
         kind: its dialect.
+        other_tables: lines of the README's tables that are about other runs.
         convicted: quantities (and stages, seeds) that a rule has found contradicted, so that no other rule
             convicts the same number for the same fault again.
     """
 
     def __init__(self, submission: Submission) -> None:
+        choose_claimed_runs(submission)
+        self.other_tables = set_other_tables_apart(submission)
         self.submission = submission
         self.name = submission.name
         self.kind = submission.format

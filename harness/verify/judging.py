@@ -89,8 +89,8 @@ def judge_seed(
     witnesses = list(of_runs(runs, choose))
     if not witnesses:
         return
-    if find(claim, witnesses) is None and is_disclosed(case.submission, claim):
-        message = f"{claim.place} is {show_number(claim)}; the record says itself that no log shows it"
+    if find(claim, witnesses) is None and (reason := _why_not_shown(case, claim)) is not None:
+        message = f"{claim.place} is {show_number(claim)}; {reason}"
         yield case.say(rule, "unverifiable", message, claim, *_shown(claim, witnesses))
         return
     finding = verdict_of(case, rule, claim, claim, witnesses, big=big, severity=severity)
@@ -109,6 +109,15 @@ def judge_seed(
             hint = f"; it is what {stolen.what} has ({stolen.reading.place})"
             finding = replace(finding, message=finding.message + hint)
     yield finding
+
+
+def _why_not_shown(case: ForeignCase, claim: Reading) -> str | None:
+    """Say why the log of a seed may lack what is claimed for it, or None."""
+    if is_disclosed(case.submission, claim):
+        return "the record says itself that no log shows it"
+    if claim.seed in missing_seeds(case.submission):
+        return f"the log of seed {claim.seed} ends before a score after training"
+    return None
 
 
 def verdict_of(
@@ -156,7 +165,9 @@ def agree(case: ForeignCase, rule: Rule, claim: Reading, hit: Witness | None) ->
     """Say what a claim rests on; a mean of the best runs, or MB that are MiB, is a note."""
     assert hit is not None
     if is_binary(claim, hit):
-        message = f"{claim.place} is {show_number(claim)}, which fits {hit.reading.place} only as MiB (2^20 bytes)"
+        message = (
+            f"{claim.place} is {show_number(claim)}, which fits {hit.reading.place} only in units of 1,024 (KiB, MiB)"
+        )
         return case.say(rule, "note", message, claim, hit.reading)
     if hit.kind == "subset":
         message = f"{claim.place} is {show_number(claim)}: a mean of the best of more logged runs"

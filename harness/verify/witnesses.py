@@ -79,10 +79,12 @@ def find(claim: Reading, witnesses: Iterable[Witness]) -> Witness | None:
     """Return the witness that a claim states, or None: one of its own kind and stage, and as exact as there is."""
     near = [witness for witness in witnesses if is_near(claim, witness)]
 
-    def rank(witness: Witness) -> tuple[int, bool, float, float]:
+    def rank(witness: Witness) -> tuple[bool, int, bool, float, float]:
         kind = -1 if claim.statistic == "mean" and witness.kind == "mean" else _KINDS.index(witness.kind)
         is_other_stage = bool(claim.stage) and witness.reading.stage != claim.stage
-        return kind, is_other_stage, witness.slack, abs(claim.value - witness.value)
+        distance = min(abs(value - witness.value) for value in _meanings(claim))
+        is_cut_off = distance > claim.last_place / 2 + witness.slack + _ROUNDING
+        return is_cut_off, kind, is_other_stage, witness.slack, distance
 
     return min(near, key=rank, default=None)
 
@@ -94,7 +96,8 @@ def nearest(claim: Reading, witnesses: Iterable[Witness]) -> Witness | None:
     """Return the witness nearest to a claim, of the claim's own stage and as exact as there is."""
     known = list(witnesses)
     own = [witness for witness in known if claim.stage and witness.reading.stage == claim.stage] or known
-    return min(own, key=lambda w: (max(0.0, abs(claim.value - w.value) - 4 * w.slack), w.slack), default=None)
+    means = [witness for witness in own if witness.kind == "mean"] if claim.statistic == "mean" else []
+    return min(means or own, key=lambda w: (max(0.0, abs(claim.value - w.value) - 4 * w.slack), w.slack), default=None)
 
 
 def of_runs(runs: Iterable[LoggedRun], choose: Choose) -> Iterator[Witness]:
@@ -162,16 +165,28 @@ def _subsets(readings: Sequence[Reading], num_claimed: int) -> Iterator[Witness]
 
 
 def _groups(submission: Submission) -> list[list[LoggedRun]]:
-    """Return the sets of runs that a mean may be over: each folder of logs, all of it and its claimed seeds only."""
-    by_folder: dict[str, list[LoggedRun]] = defaultdict(list)
+    """Return the sets of runs that a mean may be over.
+
+    Each folder of logs, each family of names in it (`train_seed#.log`), all logs; of these all runs, those that came
+    to an end, those of the claimed seeds, and one run a seed where a seed has several.
+    """
+    sets: dict[object, list[LoggedRun]] = defaultdict(list)
     for run in distinct_runs(submission.runs):
-        by_folder[run.group].append(run)
-    groups = list(by_folder.values())
-    if len(groups) > 1:
-        groups.append([run for group in groups for run in group])
+        for key in ("all", ("folder", run.group), ("names", re.sub(r"\d+", "#", run.path))):
+            sets[key].append(run)
+    sets["copies"] = list(submission.runs)
     claimed = set(submission.claimed_seeds)
-    chosen = [[run for run in group if run.seeds & claimed] for group in groups]
-    return groups + [group for group in chosen if group and group not in groups]
+    found: dict[tuple[int, ...], list[LoggedRun]] = {}
+    for runs in sets.values():
+        ended = [run for run in runs if any(reading.step is None for reading in run.finals)]
+        own = [run for run in ended if run.seeds & claimed]
+        for group in (runs, ended, own, _one_a_seed(own or ended), _one_a_seed((own or ended)[::-1])):
+            found.setdefault(tuple(map(id, group)), group)
+    return [group for group in found.values() if group]
+
+
+def _one_a_seed(runs: Sequence[LoggedRun]) -> list[LoggedRun]:
+    return list({min(run.seeds, default=run.path): run for run in runs}.values())
 
 
 def distinct_runs(runs: Sequence[LoggedRun]) -> list[LoggedRun]:
@@ -216,5 +231,16 @@ def is_disclosed(submission: Submission, claim: Reading) -> bool:
 
 
 def missing_seeds(submission: Submission) -> list[str]:
-    """Return the claimed seeds that no log stands for."""
-    return [seed for seed in submission.claimed_seeds if not any(seed in run.seeds for run in submission.runs)]
+    """Return the claimed seeds that no log stands for, or whose every log ends before a score after training."""
+    return [
+        seed
+        for seed in submission.claimed_seeds
+        if not any(seed in run.seeds and _has_ended(run, submission) for run in submission.runs)
+    ]
+
+
+def _has_ended(run: LoggedRun, submission: Submission) -> bool:
+    """Whether a run logged a score after training, where other runs of the record did."""
+    if any(reading.step is None for reading in run.finals):
+        return True
+    return not any(reading.step is None for other in submission.runs for reading in other.finals)

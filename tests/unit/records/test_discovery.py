@@ -44,7 +44,9 @@ def test_native_and_foreign_records_at_any_depth(tmp_path: Path) -> None:
     assert find_records(tmp_path) == [tmp_path / "own/a"]
 
 
-@pytest.mark.parametrize("record", [GOLF, {"README.md": "# b\n", "train.log": GOLF_LOG}, SPEED, {RECORD_FILE: "{}"}, {"a.txt": SPEED_LOG}])
+@pytest.mark.parametrize(
+    "record", [GOLF, {"README.md": "# b\n", "train.log": GOLF_LOG}, SPEED, {RECORD_FILE: "{}"}, {"a.txt": SPEED_LOG}]
+)
 def test_a_repository_root_with_readme_and_script_swallows_no_record(tmp_path: Path, record: dict[str, str]) -> None:
     put(tmp_path, "", {"README.md": "# The contest, in bpb\n", "train_gpt.py": "#\n", "requirements.txt": "torch\n"})
     put(tmp_path, "records/track/a", record)

@@ -11,7 +11,7 @@ from harness.cli import run_command
 from harness.errors import UsageError
 from harness.records.formats import ENTRY_POINT_GROUP, record_formats
 
-MODULE = '''
+MODULE = """
 from harness.records.submission import LoggedRun, Reading, Submission
 
 
@@ -47,7 +47,7 @@ class Half:
 class Angry(Notebook):
     def __init__(self):
         raise RuntimeError("no licence")
-'''
+"""
 
 
 @pytest.fixture(autouse=True)

@@ -39,8 +39,16 @@ LINES = st.lists(
 )  # fmt: skip
 
 
-@given(LINES, st.integers(1, 200), st.sampled_from(["\n", "\r\n"]), st.booleans(), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
-def test_a_stream_is_read_like_a_whole_file(lines: list[str], block: int, end: str, has_end: bool, encoding: str) -> None:
+@given(
+    LINES,
+    st.integers(1, 200),
+    st.sampled_from(["\n", "\r\n"]),
+    st.booleans(),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+def test_a_stream_is_read_like_a_whole_file(
+    lines: list[str], block: int, end: str, has_end: bool, encoding: str
+) -> None:
     text = end.join(lines) + (end if has_end else "")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(log_stream, "BLOCK_BYTES", max(block, 4))

@@ -58,7 +58,9 @@ def test_line_ends_marks_and_missing_border_pipes_do_not_matter(change: object) 
 
 
 def test_a_turned_table() -> None:
-    text = table("Metric | Seed 42 | Seed 007 | Mean", "val_bpb | 1.08 | 1.10 | 1.09", "Steps | 5 | 6 |", "Hardware | a | b |")
+    text = table(
+        "Metric | Seed 42 | Seed 007 | Mean", "val_bpb | 1.08 | 1.10 | 1.09", "Steps | 5 | 6 |", "Hardware | a | b |"
+    )
     assert claims(text) == [
         ("bpb", 1.08, "42", "value"), ("bpb", 1.1, "7", "value"), ("bpb", 1.09, None, "mean"),
         ("steps", 5, "42", "value"), ("steps", 6, "7", "value"),
@@ -67,7 +69,14 @@ def test_a_turned_table() -> None:
 
 
 def test_a_table_of_metric_and_value() -> None:
-    text = table("Metric | Value", "**val_bpb** | `1.0894`", "Baseline BPB | 1.2244", "Δ BPB | -0.1", "Artifact | 15.99 MB", "Layers | 11")
+    text = table(
+        "Metric | Value",
+        "**val_bpb** | `1.0894`",
+        "Baseline BPB | 1.2244",
+        "Δ BPB | -0.1",
+        "Artifact | 15.99 MB",
+        "Layers | 11",
+    )
     assert claims(text) == [("bpb", 1.0894, None, "value"), ("bytes_total", 15_990_000, None, "value")]
 
 
@@ -198,7 +207,10 @@ def test_a_seed_that_is_only_mentioned() -> None:
     assert (seed.text, seed.is_reference, seed.line) == ("42", True, 3)
 
 
-@pytest.mark.parametrize("text", ["-0.0025 BPP (-0.0055 nats) vs PR #9", "gains 0.0055 nats, that is 0.0025 BPB", "−0.0025 bpb and −0.0055 nats"])
+@pytest.mark.parametrize(
+    "text",
+    ["-0.0025 BPP (-0.0055 nats) vs PR #9", "gains 0.0055 nats, that is 0.0025 BPB", "−0.0025 bpb and −0.0055 nats"],
+)
 def test_a_difference_in_two_units(text: str) -> None:
     ((bpb, nats),) = read(text).pairs
     assert (bpb.value, nats.value, bpb.quantity, nats.quantity) == (0.0025, 0.0055, "bpb", "loss")
@@ -213,7 +225,14 @@ def test_an_unclosed_fence_hides_the_rest() -> None:
     assert claims(f"~~~\n```\n{BY_SEED}") == []
 
 
-@given(st.lists(st.sampled_from([*HEADLINES, *NO_HEADLINES, *BY_SEED.splitlines(), "```", "| --- |", "|", "\\|", "\x1b[31m", "- Steps: 9"]), max_size=30))
+@given(
+    st.lists(
+        st.sampled_from(
+            [*HEADLINES, *NO_HEADLINES, *BY_SEED.splitlines(), "```", "| --- |", "|", "\\|", "\x1b[31m", "- Steps: 9"]
+        ),
+        max_size=30,
+    )
+)
 def test_lines_in_any_order_are_read(lines: list[str]) -> None:
     for claim in read("\n".join(lines)).claims:
         assert 1 <= (claim.line or 0) <= sum(line.count("\n") + 1 for line in lines)
