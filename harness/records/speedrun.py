@@ -141,8 +141,11 @@ class _Readme:
             return
         first, end = own[0], own[1].start if len(own) > 1 else len(self.text)
         factor = _factor([number for _, number in first.numbers]) if quantity == "train_seconds" else 1.0
+        # A list that was printed as a whole lacks the zeros at the end of its numbers.
+        last_place = factor * min((number.last_place for _, number in first.numbers), default=0.0)
         for i, (place, number) in enumerate(first.numbers, 1):
-            yield self._claim(quantity, place, number, first.name, factor=factor, seed=f"#{i}")
+            claim = self._claim(quantity, place, number, first.name, factor=factor)
+            yield replace(claim, seed=f"#{i}", last_place=last_place)
         after = [found.start for found in lists if found.start > first.start]
         for statistic, place, number in self._find_statistics(first, end, min(after, default=end)):
             claim = self._claim(quantity, place, number, first.name, factor=factor)
@@ -195,7 +198,6 @@ class _Readme:
         label: str,
         *,
         factor: float = 1.0,
-        seed: str | None = None,
     ) -> Reading:
         return Reading(
             quantity=quantity,
@@ -207,7 +209,6 @@ class _Readme:
             text=number.text,
             label=label[:60],
             last_place=number.last_place * factor,
-            seed=seed,
         )
 
 
