@@ -33,8 +33,9 @@ _STATISTIC = re.compile(r"(?i)\b(std|mean)\s*[:=]\s*(\d+\.?\d*(?:e-?\d+)?)")
 _TENSORS = re.compile(r"\(\s*tensor\(([\d.]+)[^()]*\)\s*,\s*tensor\(([\d.]+)[^()]*\)\s*\)")
 _P_VALUE = re.compile(r"(?i)\bp(?:[- _]?val(?:ue)?)?\s*[=:]\s*(\d?\.\d+(?:e-?\d+)?|\d+e-\d+)")
 _LOSS = re.compile(r"(?i)(?<![\d.])(\d\.\d{1,6})\s+(?:\w+\s+){0,2}val(?:idation)?[ _]loss\b")
-_TIME = re.compile(r"(?i)\bin (\d+(?:\.\d+)?)\s*(minutes|mins?|seconds|s)\b")
-_OTHERS = re.compile(r"(?i)\b(?:previous|prior|former|old|baseline|vs|versus|from|was|PR ?#)")
+_TIME = re.compile(r"(?i)\bin [~≈]?(\d+(?:\.\d+)?)\s*(minutes|mins?|seconds|s)\b")
+_IS_ABOUT_RECORD = re.compile(r"(?i)\brecord\b|\bon \d+ ?x|\bspeed ?run")
+_OTHERS = re.compile(r"(?i)\b(?:previous|prior|former|old|baseline|vs|versus|from|was|without|ablation|instead|PR ?#)")
 
 
 class SpeedRun:
@@ -179,7 +180,7 @@ class _Readme:
         for line in re.finditer(r"[^\n]+", self.text):
             own = _OTHERS.split(line[0])[0]
             loss, time = _LOSS.search(own), _TIME.search(own)
-            if time is None:
+            if time is None or (loss is None and not _IS_ABOUT_RECORD.search(own)):
                 continue
             if loss is not None and (number := parse_number(loss[1])) is not None:
                 claim = self._claim("loss", line.start(), number, "val loss")

@@ -212,6 +212,24 @@ def test_what_is_no_list_of_results(words: str, tmp_path: Path) -> None:
     assert read(Record(edit=lambda text: f"{words}\n"), tmp_path).claims == []
 
 
+@pytest.mark.parametrize(
+    ("line", "claimed"),
+    [
+        ("New record: 3.28 FineWeb val loss in 10.8 minutes on 8xH100", [("loss", 3.28), ("train_seconds", 648)]),
+        ("3.28 validation loss in ~10.8 minutes.", [("loss", 3.28), ("train_seconds", 648)]),
+        ("A new speed record, in 90.5 seconds", [("train_seconds", 90.5)]),
+        ("Trains in 2.5 mins on 8xH100", [("train_seconds", 150)]),
+        ("Previous record: 3.28 val loss in 12.0 minutes on 8xH100", []),
+        ("Without the trick: 3.28 val loss in 12.0 minutes", []),
+        ("I wrote this in 10 minutes", []),
+        ("It saves 3 seconds", []),
+    ],
+)
+def test_a_sentence_that_states_loss_and_time(line: str, claimed: list[tuple[str, float]], tmp_path: Path) -> None:
+    submission = read(Record(edit=lambda text: f"# Title\n\n{line}\n"), tmp_path)
+    assert [(claim.quantity, claim.value) for claim in submission.claims] == claimed
+
+
 def test_a_folder_that_also_scores_bits_a_byte_is_another_dialect(tmp_path: Path) -> None:
     folder = Record(num_logs=1).write(tmp_path / "record")
     log = next(folder.glob("*.txt"))
