@@ -33,8 +33,9 @@ _STATISTIC = re.compile(r"(?i)\b(std|mean)\s*[:=]\s*(\d+\.?\d*(?:e-?\d+)?)")
 _TENSORS = re.compile(r"\(\s*tensor\(([\d.]+)[^()]*\)\s*,\s*tensor\(([\d.]+)[^()]*\)\s*\)")
 _P_VALUE = re.compile(r"(?i)\bp(?:[- _]?val(?:ue)?)?\s*[=:]\s*(\d?\.\d+(?:e-?\d+)?|\d+e-\d+)")
 _LOSS = re.compile(r"(?i)(?<![\d.])(\d\.\d{1,6})\s+(?:\w+\s+){0,2}val(?:idation)?[ _]loss\b")
-_TIME = re.compile(r"(?i)\bin (\d+(?:\.\d+)?)\s*(minutes|mins?|seconds|s)\b")
-_OTHERS = re.compile(r"(?i)\b(?:previous|prior|former|old|baseline|vs|versus|from|was|PR ?#)")
+_TIME = re.compile(r"(?i)\bin [~≈]?(\d+(?:\.\d+)?)\s*(minutes|mins?|seconds|s)\b")
+_IS_ABOUT_RECORD = re.compile(r"(?i)\brecord\b|\bon \d+ ?x|\bspeed ?run")
+_OTHERS = re.compile(r"(?i)\b(?:previous|prior|former|old|baseline|vs|versus|from|was|without|ablation|instead|PR ?#)")
 
 
 class SpeedRun:
@@ -141,8 +142,11 @@ class _Readme:
             return
         first, end = own[0], own[1].start if len(own) > 1 else len(self.text)
         factor = _factor([number for _, number in first.numbers]) if quantity == "train_seconds" else 1.0
+        # A list that was printed as a whole lacks the zeros at the end of its numbers.
+        last_place = factor * min((number.last_place for _, number in first.numbers), default=0.0)
         for i, (place, number) in enumerate(first.numbers, 1):
-            yield self._claim(quantity, place, number, first.name, factor=factor, seed=f"#{i}")
+            claim = self._claim(quantity, place, number, first.name, factor=factor)
+            yield replace(claim, seed=f"#{i}", last_place=last_place)
         after = [found.start for found in lists if found.start > first.start]
         for statistic, place, number in self._find_statistics(first, end, min(after, default=end)):
             claim = self._claim(quantity, place, number, first.name, factor=factor)
@@ -176,7 +180,7 @@ class _Readme:
         for line in re.finditer(r"[^\n]+", self.text):
             own = _OTHERS.split(line[0])[0]
             loss, time = _LOSS.search(own), _TIME.search(own)
-            if time is None:
+            if time is None or (loss is None and not _IS_ABOUT_RECORD.search(own)):
                 continue
             if loss is not None and (number := parse_number(loss[1])) is not None:
                 claim = self._claim("loss", line.start(), number, "val loss")
@@ -195,7 +199,6 @@ class _Readme:
         label: str,
         *,
         factor: float = 1.0,
-        seed: str | None = None,
     ) -> Reading:
         return Reading(
             quantity=quantity,
@@ -207,7 +210,6 @@ class _Readme:
             text=number.text,
             label=label[:60],
             last_place=number.last_place * factor,
-            seed=seed,
         )
 
 

@@ -37,7 +37,7 @@ def headline_is_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
             (w for w in reversed(list(of_runs(case.submission.runs, _finals))) if w.reading.quantity == "bpb"), None
         )
         evidence = [logged.reading] if logged else []
-        yield case.say(rule, "unverifiable", "no score in bits a byte is claimed", *evidence)
+        yield case.say(rule, "unverifiable", "no score is claimed", *evidence)
         return
     finding = judge(case, rule, claim, score_witnesses(case, claim), big=rule.limits["other_run"])
     if finding.status == "pass":

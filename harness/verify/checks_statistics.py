@@ -51,7 +51,8 @@ def deviations_hold(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
         if (claim.quantity, claim.text.rstrip("0")) in seen:
             continue
         seen.add((claim.quantity, claim.text.rstrip("0")))
-        groups = [group for group in [*values, *_logged_groups(case, claim)] if len(group) >= 2]
+        logged = [] if case.submission.listed(claim.quantity) else _logged_groups(case, claim)
+        groups = [group for group in [*values, *logged] if len(group) >= 2]
         if not groups:
             yield case.say(rule, "unverifiable", f"{claim.place}: the values of the seeds are not given", claim)
             continue
