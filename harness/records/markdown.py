@@ -64,6 +64,9 @@ _DELTA_IN = re.compile(
 )
 _MILLIONS = re.compile(r"(?<![\d.~])(\d{1,4}(?:\.\d+)?)\s?M(?:illion)? (?:total |trainable |model )?param", re.I)
 _OTHER_TIME = re.compile(r"(?i)\b(?:vs|versus|previously|formerly|originally|earlier)\b")
+_THEIRS = re.compile(
+    r"(?i)\bvs\.?\b|\bover (?:the|PR|#|our|baseline)|\bfrom\b|PR ?#|baseline|SOTA|previous|prior|merged"
+)
 MILLIONS_LABEL = "parameters"
 
 
@@ -134,7 +137,9 @@ def _read_headline(line: Line, path: str, readme: Readme, headline: _Headline) -
     is_marked = text.lstrip().startswith("#") or "**" in text or _LABEL.match(text) is not None
     if not is_marked and _MEAN_OF.search(text) is None:
         return
-    own = re.split(r"(?i)\bvs\.?\b|\bover (?:the|PR|#|our|baseline)|\bfrom\b|PR ?#|baseline|SOTA|previous|prior|merged", text)[0]
+    own = re.split(
+        r"(?i)\bvs\.?\b|\bover (?:the|PR|#|our|baseline)|\bfrom\b|PR ?#|baseline|SOTA|previous|prior|merged", text
+    )[0]
     match = (_BPB_BEFORE.search(own) or _BPB_AFTER.search(own)) if is_marked else _MEAN_OF.search(own)
     if match is None or read_stage(own[: match.start()]) in ("pre_quant", "pre_ttt"):
         return
@@ -180,18 +185,16 @@ def _read_beside_headline(line: Line, path: str, readme: Readme) -> None:
 
 def _read_delta(line: Line, path: str, readme: Readme) -> None:
     """A former score and the difference to it: "SOTA: 1.1147 BPB. Delta: -0.0250"."""
-    own = next((claim for claim in readme.claims if claim.is_headline), None)
     match = _DELTA_IN.search(line.text)
     numbers = [parse_number(group) for group in match.groups()] if match else []
-    if own is None or len(numbers) != 2 or own.line == line.number or not _is_about_others(line.text):
+    if len(numbers) != 2 or not _is_about_others(line.text):
         return
     former, delta = (
         Reading(quantity="bpb", value=number.value, origin="claimed", source="readme", path=path, line=line.number,
                 text=number.text, label=label, last_place=number.last_place)
         for number, label in zip(numbers, ("former score", "difference"), strict=True) if number is not None
     )  # fmt: skip
-    if abs(own.value - former.value) < 0.2:
-        readme.differences.append((own, former, delta))
+    readme.gaps.append((former, delta))
 
 
 def _is_about_others(text: str) -> bool:

@@ -125,6 +125,7 @@ def _read_readme(folder: RecordFolder, entry: FileEntry, submission: Submission)
     submission.seeds += readme.seeds
     submission.pairs += readme.pairs
     submission.differences += readme.differences
+    submission.gaps += readme.gaps
     submission.commands += readme.commands
     submission.text += readme.text
     submission.title = submission.title or readme.title

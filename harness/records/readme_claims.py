@@ -19,6 +19,7 @@ class Readme:
         seeds: seeds that a table of results names.
         pairs: (bits a byte, nats a token) that one sentence gives for the same difference.
         differences: (first, second, claimed difference) of rows of a comparison.
+        gaps: (score of a former record, claimed difference to it).
         commands: scripts that it runs by a bare name.
         title: its first heading.
         text: everything, for disclosures.
@@ -28,6 +29,7 @@ class Readme:
     seeds: list[Reading] = field(default_factory=list)
     pairs: list[tuple[Reading, Reading]] = field(default_factory=list)
     differences: list[tuple[Reading, Reading, Reading]] = field(default_factory=list)
+    gaps: list[tuple[Reading, Reading]] = field(default_factory=list)
     commands: list[Statement] = field(default_factory=list)
     title: str = ""
     text: str = ""

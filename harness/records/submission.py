@@ -188,6 +188,9 @@ class Submission:
         logs: paths of logs.
         scripts: code files.
         commands: scripts that the README runs, with their place.
+        pairs: (bits a byte, nats a token) that one sentence gives for the same difference.
+        differences: (first, second, claimed difference) of rows of a comparison.
+        gaps: (score of a former record, claimed difference to it).
     """
 
     format: str
@@ -210,6 +213,7 @@ class Submission:
     commands: list[Statement] = field(default_factory=list)
     pairs: list[tuple[Reading, Reading]] = field(default_factory=list)
     differences: list[tuple[Reading, Reading, Reading]] = field(default_factory=list)
+    gaps: list[tuple[Reading, Reading]] = field(default_factory=list)
 
     def claimed(self, *quantities: Quantity, source: Source | None = None) -> Iterator[Reading]:
         """Yield the claims of some quantities that speak of this submission itself."""

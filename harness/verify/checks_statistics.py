@@ -182,7 +182,11 @@ def differences_hold(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
         crosses = (abs(nats.value) >= bar) != (abs(expected) >= bar)
         message = f"{bpb.place}: {show_number(bpb)} is {expected:.5f} nats at {ratio:.5f}, not {show_number(nats)}"
         yield case.say(rule, outcome(is_right), message, nats, severity="major" if crosses else "minor")
-    for first, second, claimed in case.submission.differences:
+    own = headline(case)
+    gaps = [(own, former, delta) for former, delta in case.submission.gaps if own is not None]
+    for first, second, claimed in [*case.submission.differences, *gaps]:
+        if abs(first.value - second.value) > rule.limits["far"] or first.place == second.place:
+            continue
         slack = first.last_place + second.last_place + claimed.last_place
         is_right = abs(abs(first.value - second.value) - abs(claimed.value)) <= slack
         numbers = f"{show_number(first)} and {show_number(second)}"

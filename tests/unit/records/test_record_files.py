@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import RecordError, RunError
-from harness.records.logs import MAX_LINE_BYTES, LogWriter, read_log
 from harness.records.discovery import find_records, scan_records
+from harness.records.logs import MAX_LINE_BYTES, LogWriter, read_log
 from harness.records.native import seal_files
 from harness.records.safeio import (
     file_bytes,

@@ -17,20 +17,24 @@ from harness.verify.run import verify_paths
 
 LOSSES = (3.2781, 3.2792, 3.2786, 3.2790, 3.2786)
 SECONDS = (171.204, 171.310, 171.188, 171.255, 171.297)
-SOURCE = '''import torch
+SOURCE = """import torch
 def train():
     print0(f"step:{step}/{args.num_iterations} val_loss:{val_loss:.4f} train_time:{t:.0f}ms step_avg:{t/step:.2f}ms")
     # step:1/1 val_loss:1.0000 train_time:1ms
-'''
+"""
 
 
 def make_log(number: int, loss: float, seconds: float, *, is_cut: bool = False) -> str:
     lines = ["=" * 100, SOURCE + "=" * 100, "Running Python 3.12", "=" * 100]
     for step in range(0, 1501, 500):
-        lines.append(f"step:{step}/1700 val_loss:{10.8 - step / 205 + number / 1e4:.4f} train_time:{step * 100}ms step_avg:100.00ms")
+        lines.append(
+            f"step:{step}/1700 val_loss:{10.8 - step / 205 + number / 1e4:.4f} train_time:{step * 100}ms step_avg:100.00ms"
+        )
         lines += [f"step:{step + 1}/1700 train_time:{step * 100 + 99}ms step_avg:99.00ms"]
     if not is_cut:
-        lines.append(f"step:1700/1700 val_loss:{loss:.4f} train_time:{seconds * 1000:.0f}ms step_avg:{seconds / 1.7:.2f}ms")
+        lines.append(
+            f"step:1700/1700 val_loss:{loss:.4f} train_time:{seconds * 1000:.0f}ms step_avg:{seconds / 1.7:.2f}ms"
+        )
     return "\n".join([*lines, "peak memory allocated: 31000 MiB reserved: 44000 MiB", ""])
 
 
@@ -200,14 +204,20 @@ def test_a_log_that_stops_before_the_end_has_no_result(tmp_path: Path) -> None:
 def test_values_printed_by_the_tensor_library(tmp_path: Path) -> None:
     def edit(text: str) -> str:
         start = text.index("# losses")
-        return text[:start].replace("losses", "accs").replace("times", "sizes") + f"# (tensor({stdev(LOSSES):.4f}), tensor({fmean(LOSSES):.4f}))\n```\n"
+        return (
+            text[:start].replace("losses", "accs").replace("times", "sizes")
+            + f"# (tensor({stdev(LOSSES):.4f}), tensor({fmean(LOSSES):.4f}))\n```\n"
+        )
 
     findings = judge(Record(edit=edit), tmp_path)
     assert {finding.status for finding in findings} == {"pass"}
     assert {"XM1", "XM8", "XV1", "XV2", "XV3"} <= rules(findings, "pass")
 
 
-@pytest.mark.parametrize("words", ["losses = [a, b]", "losses = []", "baseline_losses = [3.1, 3.2]", "losses = [3.27, ...]", "lr = [0.1, 0.2]"])
+@pytest.mark.parametrize(
+    "words",
+    ["losses = [a, b]", "losses = []", "baseline_losses = [3.1, 3.2]", "losses = [3.27, ...]", "lr = [0.1, 0.2]"],
+)
 def test_what_is_no_list_of_results(words: str, tmp_path: Path) -> None:
     assert read(Record(edit=lambda text: f"{words}\n"), tmp_path).claims == []
 

@@ -122,14 +122,75 @@ Eval time | eval_seconds - value
 TTT eval time | eval_seconds ttt value
 Seed | seed - value
 """
-NOTHING = """
-num_layers model_dim num_heads num_kv_heads matrix_lr MATRIX_LR scalar_lr muon_wd zstd_level use_zstd github_id date author
-name blurb track hardware platform base_pr base_submission comparison_baseline_pr based_on compliance compliance_rerun
-seed_results seed_scores seed_results_all_runs_disclosure welch_df batch_tokens train_batch_tokens warmup_steps
-warmdown_iters train_shards iterations max_wallclock_seconds train_seq_len eval_stride stride beta1 momentum grad_clip
-vocab_size dropout logit_softcap rope_base swa_every qk_gain tokens_seen gpus version train_loss training_loss
-Config Component Layers Delta Headroom Budget Notes Run PR1530 Technique MB/layer BPB/MB zero_frac ms valid
-""".split()
+NOTHING = [
+    "num_layers",
+    "model_dim",
+    "num_heads",
+    "num_kv_heads",
+    "matrix_lr",
+    "MATRIX_LR",
+    "scalar_lr",
+    "muon_wd",
+    "zstd_level",
+    "use_zstd",
+    "github_id",
+    "date",
+    "author",
+    "name",
+    "blurb",
+    "track",
+    "hardware",
+    "platform",
+    "base_pr",
+    "base_submission",
+    "comparison_baseline_pr",
+    "based_on",
+    "compliance",
+    "compliance_rerun",
+    "seed_results",
+    "seed_scores",
+    "seed_results_all_runs_disclosure",
+    "welch_df",
+    "batch_tokens",
+    "train_batch_tokens",
+    "warmup_steps",
+    "warmdown_iters",
+    "train_shards",
+    "iterations",
+    "max_wallclock_seconds",
+    "train_seq_len",
+    "eval_stride",
+    "stride",
+    "beta1",
+    "momentum",
+    "grad_clip",
+    "vocab_size",
+    "dropout",
+    "logit_softcap",
+    "rope_base",
+    "swa_every",
+    "qk_gain",
+    "tokens_seen",
+    "gpus",
+    "version",
+    "train_loss",
+    "training_loss",
+    "Config",
+    "Component",
+    "Layers",
+    "Delta",
+    "Headroom",
+    "Budget",
+    "Notes",
+    "Run",
+    "PR1530",
+    "Technique",
+    "MB/layer",
+    "BPB/MB",
+    "zero_frac",
+    "ms",
+    "valid",
+]
 
 
 def rows(table: str, mark: str | None = None) -> list[tuple[str, Meaning]]:
