@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError, suggest
 from harness.files import write_atomic
 from harness.provenance import command_line
-from harness.verify.explain import explain_view
 from harness.verify.findings import Report
 from harness.verify.junit import to_junit
 from harness.verify.markdown import to_markdown
@@ -86,6 +85,8 @@ def run_verify(paths: Sequence[Path], options: VerifyOptions, console: Console) 
 
 def _explain(paths: Sequence[Path], options: VerifyOptions, console: Console) -> int:
     """Print every value found instead of a judgement of them."""
+    from harness.verify.explain import explain_view
+
     view = explain_view(find_records_to_verify(paths))
     if options.out is not None:
         raise UsageError("--explain prints to the terminal; drop --out, or redirect the output")

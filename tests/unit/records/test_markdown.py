@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.records.markdown import Readme, read_readme, split_cells
+from harness.records.markdown import read_readme
+from harness.records.readme_claims import Readme
+from harness.records.readme_tables import split_cells
 from harness.records.submission import Reading
 
 

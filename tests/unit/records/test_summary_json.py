@@ -143,7 +143,7 @@ def test_stages_and_statistics_come_from_the_keys_around() -> None:
         ({"pre_quant_val_bpb": 1.1, "val_bpb": 1.08}, "val_bpb"),
         ({"val_bpb_std": 0.1, "mean_val_bpb": 1.08}, "mean_val_bpb"),
         ({"pre_quant_val_bpb": 1.1, "int6_zstd_val_bpb": 1.08}, "int6_zstd_val_bpb"),
-        ({"base_val_bpb": 1.1, "best_10min_sp1024_val_bpb": 1.08}, None),
+        ({"base_val_bpb": 1.1, "best_10min_sp1024_val_bpb": 1.08}, "best_10min_sp1024_val_bpb"),
         ({"val_loss": 1.1}, None),
     ],
 )

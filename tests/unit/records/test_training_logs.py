@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.records.submission import LoggedRun
-from harness.records.training_logs import RunReader, file_seed
+from harness.records.submission import LoggedRun, Reading, Submission
+from harness.records.training_logs import RunReader, file_number, file_seed
 
 
 def read(text: str | bytes, path: str = "train.log") -> list[LoggedRun]:
@@ -173,14 +174,48 @@ def test_another_word_is_no_seed(line: str) -> None:
 @pytest.mark.parametrize(
     ("name", "seed"),
     [
-        ("train_seed42.log", "42"), ("train_seed007.log", "7"), ("ternary_log_1337.txt", "1337"), ("logs/train0.txt", "0"),
-        ("seed-3.out", "3"), ("ttt/seed_1234.log", "1234"), ("run_s42.log", "42"), ("train.log", None), ("seed42/train.log", None),
+        ("train_seed42.log", "42"), ("train_seed007.log", "7"), ("seed_17.txt", "17"),
+        ("seed-3.out", "3"), ("ttt/seed_1234.log", "1234"), ("train.log", None), ("seed42/train.log", None),
         ("d6b50d71-f419-4d26-bb39-a60d55ae7a04.txt", None), ("train_v2_int6.log", None), ("sp1024.log", None),
     ],
 )  # fmt: skip
 def test_the_seed_in_the_name_of_a_log(name: str, seed: str | None) -> None:
     assert file_seed(name) == seed
     assert read_one("final val_loss:1.9 val_bpb:1.14\n", name).file_seed == seed
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("ternary_log_1337.txt", "1337"), ("logs/train0.txt", "0"), ("run_s42.log", "42"), ("s1337.txt", "1337"),
+        ("42.txt", "42"), ("run1.log", "1"), ("train.log", None), ("sp1024.log", None), ("train_v2_int6.log", None),
+    ],
+)  # fmt: skip
+def test_a_number_in_the_name_of_a_log_may_be_its_seed(name: str, number: str | None) -> None:
+    assert file_number(name) == number
+    assert file_seed(name) is None
+
+
+@pytest.mark.parametrize(
+    ("printed", "claimed", "seed"),
+    [
+        ("7", ["7", "8"], "7"),
+        ("1337", ["7", "8"], "7"),
+        ("8", ["7", "8"], None),
+        (None, ["7"], "7"),
+        ("1337", [], None),
+    ],
+)
+def test_the_number_is_the_seed_where_claims_say_so(printed: str | None, claimed: list[str], seed: str | None) -> None:
+    text = "final val_loss:1.9 val_bpb:1.14\n"
+    run = read_one(f"seed:{printed}\n{text}" if printed else text, "log_7.txt")
+    claims = [
+        Reading(quantity="seed", value=float(s), origin="claimed", source="summary", path="submission.json", text=s)
+        for s in claimed
+    ]
+    submission = Submission(format="any", folder=Path(), name="any", runs=[run], seeds=claims)
+    submission.settle_seeds()
+    assert run.file_seed == seed
 
 
 SOURCE = '''import os
