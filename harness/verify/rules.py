@@ -29,6 +29,7 @@ class Rule(BaseModel):
         family: what it is about.
         level: the verification level that checks it.
         severity: how grave a failure is.
+        is_severity_fixed: whether a user's file set the severity, so that a check does not weigh a single failure.
         text: what must hold, in a sentence.
         fix: what the author of a failing record can do.
         absolute: tolerated difference, in the unit of the quantity.
@@ -45,6 +46,7 @@ class Rule(BaseModel):
     family: Family
     level: Level
     severity: Severity
+    is_severity_fixed: bool = False
     text: str
     fix: str
     absolute: float = Field(default=0.0, ge=0)
@@ -159,7 +161,7 @@ def _change(rule: Rule, fields: Mapping[str, Any], overlay: Path) -> tuple[Rule,
     if odd := sorted(set(fields) - set(_OVERLAY_FIELDS)):
         raise UsageError(f"{where}: '{odd[0]}' cannot be changed. {suggest(odd[0], _OVERLAY_FIELDS)}")
     old = rule.model_dump()
-    new = {**old, **fields}
+    new = {**old, **fields, "is_severity_fixed": "severity" in fields}
     if isinstance(limits := fields.get("limits"), dict):
         if unknown := sorted(set(limits) - set(rule.limits)):
             raise UsageError(f"{where}: no limit '{unknown[0]}'. {suggest(unknown[0], rule.limits)}")

@@ -17,6 +17,7 @@ from golf.folders import Folder
 from golf.unverifiable import UNVERIFIABLE
 
 from harness.verify.findings import Finding
+from harness.verify.rules import load_rules
 from harness.verify.run import verify_paths
 
 TRUE = {**PLAIN, **CLEAN, **BASES}
@@ -77,3 +78,18 @@ def test_rates() -> None:
     found = Counter(case.severity for case in BROKEN if is_found(case))
     for severity, rate in MIN_RATES.items():
         assert found[severity] >= rate * total[severity], (severity, found, total)
+
+
+def test_a_user_s_file_waives_loosens_and_weighs_foreign_rules(tmp_path: Path) -> None:
+    case = next(case for case in BROKEN if case.name == "total_placeholder")
+    folder = case.build().write(tmp_path / "track_10min_16mb" / "record")
+    rules = tmp_path / "mine.toml"
+
+    def findings(text: str) -> list[Finding]:
+        rules.write_text(text)
+        return [f for f in verify_paths([folder], rules=load_rules(rules)).findings if f.rule == "XB1"]
+
+    assert [f.severity for f in findings("") if f.status == "fail"] == ["major"]
+    assert [f.severity for f in findings('[rules.XB1]\nseverity = "minor"\n') if f.status == "fail"] == ["minor"]
+    waived = findings('[rules.XB1]\nwaive = "agreed with the judges"\n')
+    assert [f.status for f in waived if "waived: agreed with the judges" in f.message] == ["note"]
