@@ -42,7 +42,7 @@ class ForeignCase:
         path: str | None = None,
         line: int | None = None,
     ) -> Finding:
-        """Make a finding; the last piece of evidence gives the place, `severity` overrides the rule's, but no user's."""
+        """Make a finding; the last piece of evidence gives the place; `severity` overrides the rule's own."""
         values = [piece.as_value() if isinstance(piece, Reading) else piece for piece in evidence]
         finding = rule.finding(self.name, status, message, values=values, path=path, line=line)
         if severity is not None and finding.severity is not None and not rule.is_severity_fixed:
