@@ -263,23 +263,6 @@ def test_published_rates(preset: str) -> None:
     assert recipe.lr_curve.value(6000 - warmdown // 2, 6000) == pytest.approx(0.5)
 
 
-def test_initial_values(make_method: MakeMethod) -> None:
-    torch.manual_seed(0)
-    network = make_method(Recursive, "small", loop_vectors="qr", gate=True).build()
-    block = network.blocks[1]
-    assert block.attention.output.weight.abs().max() == block.mlp.down.weight.abs().max() == 0
-    up = block.mlp.up.weight
-    torch.testing.assert_close(up.T @ up, torch.eye(224), rtol=0, atol=1e-5)
-    projection = network.condition.projection.weight
-    torch.testing.assert_close(projection.T @ projection, torch.eye(64) / 4, rtol=0, atol=1e-5)
-    assert network.condition.table.abs().max() == 0
-    assert network.embedding.table.std().item() == pytest.approx(0.005, rel=0.02)
-    assert network.value_embedding.table.std().item() == pytest.approx(0.01, rel=0.05)
-    assert torch.equal(block.attention.value_scale, torch.ones(1))
-    assert network.body.gate.strength == 0
-    assert network.body.gate.reference.abs().max() == network.smear.gate.abs().max() == 0
-
-
 def test_settings_survive_a_record() -> None:
     settings = resolve_settings(find_method("recursive"), "tiny-crawler", ["blocks=3"])
     assert validate_settings(Recursive, settings.as_dict()) == settings

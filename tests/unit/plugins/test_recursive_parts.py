@@ -1,19 +1,23 @@
 """The parts of recursive sharing, each against numbers by hand or by another route."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from harness.method import Method
 from harness.nn.layers import Rotary
 from methods.recursive.blocks import LengthRotary, exclude_own_value, length_base
 from methods.recursive.body import DeliberationGate, RecursiveBody, run_u_net
 from methods.recursive.embeddings import HashEmbedding, SmearGate, ValueEmbedding, hash_ngrams
 from methods.recursive.inits import make_loop_vectors, orthogonal_if_large, orthogonal_projection
+from methods.recursive.method import Recursive
 from methods.recursive.settings import RecursiveSettings
 
+MakeMethod = Callable[..., Method]
 SHAPE = {"width": 8, "num_heads": 2, "num_kv_heads": 1, "mlp_width": 16, "value_blocks": [], "rope_trained_length": 0}
 
 
@@ -125,6 +129,23 @@ def test_loop_vectors_in_both_variants() -> None:
     gaussian = make_loop_vectors("gaussian", 40, 640, 0.01)
     assert gaussian.std().item() == pytest.approx(0.01, rel=0.02)
     assert gaussian[0].norm().item() == pytest.approx(0.01 * 640**0.5, rel=0.1)
+
+
+def test_initial_values(make_method: MakeMethod) -> None:
+    torch.manual_seed(0)
+    network = make_method(Recursive, "small", loop_vectors="qr", gate=True).build()
+    block = network.blocks[1]
+    assert block.attention.output.weight.abs().max() == block.mlp.down.weight.abs().max() == 0
+    up = block.mlp.up.weight
+    torch.testing.assert_close(up.T @ up, torch.eye(224), rtol=0, atol=1e-5)
+    projection = network.condition.projection.weight
+    torch.testing.assert_close(projection.T @ projection, torch.eye(64) / 4, rtol=0, atol=1e-5)
+    assert network.condition.table.abs().max() == 0
+    assert network.embedding.table.std().item() == pytest.approx(0.005, rel=0.02)
+    assert network.value_embedding.table.std().item() == pytest.approx(0.01, rel=0.05)
+    assert torch.equal(block.attention.value_scale, torch.ones(1))
+    assert network.body.gate.strength == 0
+    assert network.body.gate.reference.abs().max() == network.smear.gate.abs().max() == 0
 
 
 class Times(nn.Module):
