@@ -133,6 +133,11 @@ class Method(ABC):
     def flops_per_step(self, num_tokens: int) -> float:
         """Floating-point operations of one optimiser step over `num_tokens` tokens: forward, backward, generation."""
 
+    @property
+    def cost_period(self) -> int:
+        """Optimiser steps after which the work of a step repeats; `flops_per_step` is the mean over them."""
+        return 1
+
     def train(self, run: TrainingRun) -> Network:
         """Train for the whole budget; override for stages (train dense, rotate, project)."""
         return run.fit(self.build())

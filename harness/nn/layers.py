@@ -78,18 +78,30 @@ class Rotary(nn.Module):
 
     def __init__(self, context: int, rotated: int, base: float) -> None:
         super().__init__()
-        self.rotated = rotated
-        angle_T1F = _angles(context, rotated, base)[:, None]
-        cosine_T1F, sine_T1F = angle_T1F.cos(), angle_T1F.sin()
-        self.register_buffer("cosine", torch.cat((cosine_T1F, cosine_T1F), -1), persistent=False)
-        self.register_buffer("sine", torch.cat((sine_T1F, -sine_T1F), -1), persistent=False)
+        cosine_T1R, sine_T1R = rotary_tables(context, rotated, base)
+        self.register_buffer("cosine", cosine_T1R, persistent=False)
+        self.register_buffer("sine", sine_T1R, persistent=False)
 
     def forward(self, x_BTHE: Tensor) -> Tensor:
         """Rotate heads of shape (B, T, H, E) by their position."""
-        turned, kept = x_BTHE[..., : self.rotated], x_BTHE[..., self.rotated :]
-        cosine, sine = (table[: x_BTHE.size(1)].to(x_BTHE.dtype) for table in (self.cosine, self.sine))
-        turned = torch.addcmul(turned * cosine, turned.roll(self.rotated // 2, -1), sine)
-        return torch.cat((turned, kept), -1) if kept.size(-1) else turned
+        length = x_BTHE.size(1)
+        return rotate(x_BTHE, self.cosine[:length], self.sine[:length])
+
+
+def rotary_tables(context: int, rotated: int, base: float) -> tuple[Tensor, Tensor]:
+    """Return cosine and signed sine, each of shape (T, 1, R) for R rotated features, float32."""
+    angle_T1F = _angles(context, rotated, base)[:, None]
+    cosine_T1F, sine_T1F = angle_T1F.cos(), angle_T1F.sin()
+    return torch.cat((cosine_T1F, cosine_T1F), -1), torch.cat((sine_T1F, -sine_T1F), -1)
+
+
+def rotate(x_BTHE: Tensor, cosine_T1R: Tensor, sine_T1R: Tensor) -> Tensor:
+    """Rotate the leading R features of heads (B, T, H, E) by the tables of `rotary_tables`."""
+    rotated = cosine_T1R.size(-1)
+    turned, kept = x_BTHE[..., :rotated], x_BTHE[..., rotated:]
+    cosine, sine = cosine_T1R.to(x_BTHE.dtype), sine_T1R.to(x_BTHE.dtype)
+    turned = torch.addcmul(turned * cosine, turned.roll(rotated // 2, -1), sine)
+    return torch.cat((turned, kept), -1) if kept.size(-1) else turned
 
 
 def sinusoidal_positions(context: int, width: int) -> Tensor:
@@ -121,14 +133,22 @@ class Attention(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Attend within each row of (B, T, D)."""
-        q_BTHE = self.rotary(self.head_norm(self._split(self.query(x_BTD))))
-        k_BTGE = self.rotary(self.head_norm(self._split(self.key(x_BTD))))
-        if self.query_gain is not None:
-            q_BTHE = q_BTHE * self.query_gain[:, None].to(q_BTHE.dtype)
-        y_BTHE = attend(q_BTHE, k_BTGE, self._split(self.value(x_BTD)))
+        y_BTHE = attend(self.queries(x_BTD), self.keys(x_BTD), self.split_heads(self.value(x_BTD)))
         return cast(Tensor, self.output(y_BTHE.flatten(2)))
 
-    def _split(self, x: Tensor) -> Tensor:
+    def queries(self, x_BTD: Tensor) -> Tensor:
+        """Return the queries (B, T, H, E) of (B, T, D), ready for `attend`."""
+        q_BTHE = cast(Tensor, self.rotary(self.head_norm(self.split_heads(self.query(x_BTD)))))
+        if self.query_gain is not None:
+            q_BTHE = q_BTHE * self.query_gain[:, None].to(q_BTHE.dtype)
+        return q_BTHE
+
+    def keys(self, x_BTD: Tensor) -> Tensor:
+        """Return the keys (B, T, G, E) of (B, T, D), ready for `attend`."""
+        return cast(Tensor, self.rotary(self.head_norm(self.split_heads(self.key(x_BTD)))))
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """View (..., heads * E) as (..., heads, E)."""
         return x.view(*x.shape[:-1], -1, self.head_width)
 
 

@@ -31,7 +31,7 @@ class Block(nn.Module):
     def __init__(self, config: BackboneConfig, linear: LinearFactory, depth: int, rotary: Rotary | None) -> None:
         super().__init__()
         self.attention_norm, self.mlp_norm = make_norm(config), make_norm(config)
-        self.attention = Attention(config, linear, depth, rotary)
+        self.attention = self.make_attention(config, linear, depth, rotary)
         self.mlp = MLP(config, linear, depth)
         scale = torch.ones(config.width)
         self.attention_scale = nn.Parameter(scale) if config.sublayer_scales else None
@@ -39,16 +39,28 @@ class Block(nn.Module):
         mix_2D = torch.stack((scale, torch.zeros_like(scale)))
         self.residual_mix = nn.Parameter(mix_2D) if config.residual_mix else None
 
+    def make_attention(
+        self, config: BackboneConfig, linear: LinearFactory, depth: int, rotary: Rotary | None
+    ) -> Attention:
+        """Make the attention of the stored block `depth`; override it for attention of another kind."""
+        return Attention(config, linear, depth, rotary)
+
     def forward(self, x_BTD: Tensor, x0_BTD: Tensor) -> Tensor:
         """Transform the stream (B, T, D), given the embedded tokens of the same shape."""
-        if self.residual_mix is not None:
-            keep_D, embed_D = self.residual_mix.to(x_BTD.dtype)
-            x_BTD = torch.addcmul(keep_D * x_BTD, embed_D, x0_BTD)
-        x_BTD = _add_scaled(x_BTD, self.attention_scale, self.attention(self.attention_norm(x_BTD)))
-        return _add_scaled(x_BTD, self.mlp_scale, self.mlp(self.mlp_norm(x_BTD)))
+        x_BTD = self.mix_in(x_BTD, x0_BTD)
+        x_BTD = add_scaled(x_BTD, self.attention_scale, self.attention(self.attention_norm(x_BTD)))
+        return add_scaled(x_BTD, self.mlp_scale, self.mlp(self.mlp_norm(x_BTD)))
+
+    def mix_in(self, x_BTD: Tensor, x0_BTD: Tensor) -> Tensor:
+        """Return the learned mix of the stream and the embedded tokens, (B, T, D); the stream where there is none."""
+        if self.residual_mix is None:
+            return x_BTD
+        keep_D, embed_D = self.residual_mix.to(x_BTD.dtype)
+        return torch.addcmul(keep_D * x_BTD, embed_D, x0_BTD)
 
 
-def _add_scaled(x_BTD: Tensor, scale_D: Tensor | None, y_BTD: Tensor) -> Tensor:
+def add_scaled(x_BTD: Tensor, scale_D: Tensor | None, y_BTD: Tensor) -> Tensor:
+    """Return x + scale * y, all (B, T, D); the scale (D,) is 1 where there is none."""
     return x_BTD + y_BTD if scale_D is None else torch.addcmul(x_BTD, scale_D.to(y_BTD.dtype), y_BTD)
 
 
@@ -106,14 +118,17 @@ class Transformer(Network):
         self.condition = condition
         self._add_positions(config, context)
         self.embedding_norm = make_norm(config) if config.embedding_norm else nn.Identity()
-        rotated = config.rope_width or config.head_width
-        rotary = Rotary(context, rotated, config.rope_base) if config.positions == "rope" else None
+        rotary = self.make_rotary(config, context) if config.positions == "rope" else None
         self.blocks = nn.ModuleList(
             self.make_block(config, linear, depth, rotary) for depth in range(config.num_blocks)
         )
         self.body = body or ScheduledBody(config)
         self.final_norm = make_norm(config)
         self.head = None if config.tied else linear("head", config.num_blocks, config.width, vocab_size)
+
+    def make_rotary(self, config: BackboneConfig, context: int) -> Rotary:
+        """Make the rotation that all blocks share; override it for frequencies of another kind."""
+        return Rotary(context, config.rope_width or config.head_width, config.rope_base)
 
     def make_block(self, config: BackboneConfig, linear: LinearFactory, depth: int, rotary: Rotary | None) -> nn.Module:
         """Make the stored block `depth`, called as `block(x, x0)`; override it for blocks of another kind."""

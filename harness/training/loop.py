@@ -277,7 +277,7 @@ class Trainer:
         with self._clock.pause("compilation"):
             if not self._recipe.compile:
                 self._check_flops(state)
-            for _ in range(max(1, self._recipe.warmup_steps)):
+            for _ in range(max(self._method.cost_period, self._recipe.warmup_steps)):
                 started = time.monotonic()
                 self._train_step(state)
                 seconds = time.monotonic() - started
@@ -290,9 +290,11 @@ class Trainer:
         Raises:
             RunError: clearly fewer operations are declared than are done.
         """
+        period = self._method.cost_period
         with FlopCounterMode(display=False) as counter:
-            self._accumulate(state, 0)
-        counted = counter.get_total_flops() * self._ranks.size
+            for _ in range(period):
+                self._accumulate(state, 0)
+        counted = counter.get_total_flops() * self._ranks.size / period
         declared = self._method.flops_per_step(self._recipe.batch_tokens)
         if declared < MIN_DECLARED_FLOPS * counted:
             raise RunError(

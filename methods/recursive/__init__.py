@@ -1,0 +1,1 @@
+"""Recursive weight sharing."""
