@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK_BYTES = 4096
-BATCH_TOKENS = {"cpu": 8_192, "cuda": 131_072}
+# On CPU a batch should stay in the cache: dense/small scores 16,384 targets in 1.0 s at 2,048, in 1.5 s at 8,192.
+BATCH_TOKENS = {"cpu": 2_048, "cuda": 131_072}
 
 
 @dataclass(frozen=True, slots=True)

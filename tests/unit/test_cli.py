@@ -17,22 +17,13 @@ from harness.cli import run_command
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def records(small_text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two finished records of two methods."""
     root = tmp_path_factory.mktemp("records")
     for method in ("dense", "legendre"):
-        arguments = [
-            "run",
-            "--method",
-            method,
-            "--preset",
-            "tiny",
-            "--data",
-            "synthetic",
-            "--budget",
-            "5steps",
-        ]
-        assert run_command([*arguments, "--out", str(root / method), "--device", "cpu"]) == 0
+        arguments = ["run", "--method", method, "--preset", "tiny", "--budget", "5steps", "--device", "cpu"]
+        data = ["--data", small_text, "--tokenizer", "bytes"]
+        assert run_command([*arguments, *data, "--out", str(root / method)]) == 0
     return root
 
 

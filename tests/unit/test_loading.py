@@ -30,7 +30,7 @@ CONTEXT = 16
 def write(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes the tiny dense network with its header changed."""
     info, tokenizer = find_method("dense"), ByteTokenizer()
-    settings = resolve_settings(info, "tiny", ()).model
+    settings = resolve_settings(info, "tiny", ("width=16", "mlp_width=16", "num_layers=2")).model
     task = Task(vocab_size=tokenizer.vocab_size, context=CONTEXT)
     torch.manual_seed(0)
     method = info.load()(settings, task)
