@@ -106,11 +106,12 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 def _choose(walk: _Walk, formats: Sequence[RecordFormat]) -> list[ForeignFolder]:
     """Choose the foreign records: those with a summary of their own, then other folders that hold no record."""
     chosen: dict[Path, ForeignFolder] = {}
-    natives = frozenset(walk.native)
+    known = set(walk.native)
+    holders = {parent for path in known for parent in path.parents}
     for is_sure in (True, False):
         for path, names in sorted(walk.candidates, key=lambda pair: (-len(pair[0].parts), pair[0])):
-            known = natives.union(chosen)
-            if path in known or (not is_sure and _is_related(path, known)):
+            is_related = path in holders or not known.isdisjoint(path.parents)
+            if path in known or (not is_sure and is_related):
                 continue
             for record_format in formats:
                 is_candidate = record_format.is_surely_record(names) if is_sure else record_format.may_be_record(names)
@@ -119,10 +120,7 @@ def _choose(walk: _Walk, formats: Sequence[RecordFormat]) -> list[ForeignFolder]
                 folder = list_folder(path, str(path), skip=known)
                 if is_sure or record_format.is_record(folder):
                     chosen[path] = ForeignFolder(folder=folder, format=record_format)
+                    known.add(path)
+                    holders.update(path.parents)
                     break
     return [chosen[path] for path in sorted(chosen)]
-
-
-def _is_related(path: Path, known: frozenset[Path]) -> bool:
-    """Whether a folder lies in a record, or holds one."""
-    return any(parent in known for parent in path.parents) or any(path in other.parents for other in known)

@@ -10,24 +10,30 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import NamedTuple
 
+import re2
+
 from harness.records.numbers import Printed, parse_number
-from harness.records.submission import Reading, Statement
+from harness.records.submission import Problem, Reading, Statement
 from harness.records.vocabulary import Meaning, Quantity, Statistic, normalise, read_name, read_stage, speaks_of_other_runs
 
 MAX_README_BYTES = 4 * 2**20
+MAX_README_CHARACTERS = 2**20
+MAX_LINES = 20_000
 MAX_LINE_CHARACTERS = 4000
-MAX_CLAIMS = 5000
+MAX_COLUMNS = 64
+MAX_CLAIMS = 400
 
-_SEPARATOR = re.compile(r"^\|?\s*:?-+:?\s*(\|\s*:?-*:?\s*)*\|?\s*$")
+_SEPARATOR = re2.compile(r"^\|?\s*:?-+:?\s*(\|\s*:?-*:?\s*)*\|?\s*$")
 _CELL = re.compile(r"(?:\\.|[^|\\])*")
 _SEED_HEADING = re.compile(r"^_(random_)?seeds?_$|^_run_seed_$|^_seed_(id|no)_$")
-_SEED_CELL = re.compile(r"^(?:seed\s*[=:]?\s*)?(\d{1,12})(?:\s*[(*].*|\s+\D.*)?$", re.I)
+_SEED_CELL = re2.compile(r"(?i)^(?:seed\s*[=:]?\s*)?(\d{1,12})(?:\s*[(*].*|\s+\D.*)?$")
 _SEED_COLUMN = re.compile(r"^_?seed_(\d{1,12})_?$")
 _MEAN = re.compile(r"^_(mean|avg|average)(_|$)|_(mean|avg|average)_$")
 _STD = re.compile(r"^_(std|stdev|sd|std_dev|sigma|sample_std|population_std)(_|$)")
-_LABEL = re.compile(r"^\s*(?:[-*+]|\d+\.)?\s*(?:\*\*|`|_)*([A-Za-z][^:=|]{1,60}?)(?:\*\*|`|_)*\s*(?:[:=]|≈)\s*(.{1,200})$")
+_LABEL = re2.compile(r"^\s*(?:[-*+]|\d+\.)?\s*(?:\*\*|`|_)*([A-Za-z][^:=|]{1,60}?)(?:\*\*|`|_)*\s*(?:[:=]|≈)\s*(.{1,200})$")
 _BPB_BEFORE = re.compile(r"(?:val[_ ]?)?(?:bpb|bpp)\W{0,8}?(?:of|is|:|=|≈|~)?\W{0,6}?(\d\.\d{2,10})(?!\d*[%x])", re.I)
 _BPB_AFTER = re.compile(r"(?<![\d.+−-])(\d\.\d{3,10})\W{0,3}\s?(?:val[_ ]?)?(?:bpb|bpp)\b", re.I)
 _DELTA_PAIR = re.compile(
@@ -36,7 +42,7 @@ _DELTA_PAIR = re.compile(
 )
 _STOPPED = re.compile(r"(?:stopped|stops|stopping|ended|finished)(?: early| by the (?:clock|cap|wallclock cap))? at\W{0,6}([\d,]{3,9})(?:\s*/\s*[\d,]+)?\W{0,4}\s*(?:training )?steps?", re.I)
 _STEPS_IN = re.compile(r"(?<![~\d,/])([\d,]{3,9})\s+(?:training )?steps in (?:600|599|10 ?min)", re.I)
-_SCRIPT = re.compile(r"(?:torchrun|python3?)\s[^\n#]*?(?<![\w./-])([A-Za-z0-9_\-]+\.py)\b")
+_SCRIPT = re2.compile(r"(?:torchrun|python3?)\s(?:[^\n#]*?[^\w./#\n-])?([A-Za-z0-9_\-]+\.py)\b")
 _LOSS_IN = re.compile(r"\bval[_ ]loss\W{0,8}(\d+\.\d{3,10})(?!\d*[%x])", re.I)
 _NUM_SEEDS = re.compile(r"\b(\d{1,2})[- ]seeds? (?:mean|avg|average)|\b(?:mean|average) (?:of|over|across) (\d{1,2}) seeds", re.I)
 _STD_IN = re.compile(r"\b(?:std|sd|σ)\W{0,4}(0?\.\d{3,8})\b", re.I)
@@ -60,6 +66,7 @@ class Readme:
         commands: scripts that it runs by a bare name.
         title: its first heading.
         text: everything, for disclosures.
+        problems: met in reading.
     """
 
     claims: list[Reading] = field(default_factory=list)
@@ -69,6 +76,12 @@ class Readme:
     commands: list[Statement] = field(default_factory=list)
     title: str = ""
     text: str = ""
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has stated as much as is read."""
+        return max(map(len, (self.claims, self.seeds, self.pairs, self.differences, self.commands))) >= MAX_CLAIMS
 
 
 class _Line(NamedTuple):
@@ -91,11 +104,12 @@ def read_readme(raw: bytes, path: str) -> Readme:
         path: its place in the folder.
     """
     text = raw.decode("utf-8-sig", "replace").replace("\r\n", "\n")
-    readme = Readme(text=text)
-    lines = list(_lines(text))
+    readme = Readme(text=text[:MAX_README_CHARACTERS])
+    lines = list(islice(_lines(readme.text), MAX_LINES))
     tables, used = _find_tables(lines)
     for table in tables:
-        _TableReader(path, readme).read(table)
+        if not readme.is_full:
+            _TableReader(path, readme).read(table)
     headline = _Headline(path)
     for line in lines:
         if line.number in used:
@@ -104,13 +118,16 @@ def read_readme(raw: bytes, path: str) -> Readme:
             _read_command(line, path, readme)
         else:
             _read_sentence(line, path, readme, headline)
-    readme.claims = readme.claims[:MAX_CLAIMS]
+        if readme.is_full:
+            break
+    if readme.is_full or len(text) > MAX_README_CHARACTERS or len(lines) == MAX_LINES:
+        readme.problems.append(Problem(path=path, message=f"{path} is long or holds many numbers: not all of it was read"))
     return readme
 
 
 def _lines(text: str) -> Iterator[_Line]:
     fence = ""
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(text.split("\n", MAX_LINES), 1):
         start = line.lstrip()[:3]
         if fence:
             is_end = start == fence
@@ -164,7 +181,7 @@ class _TableReader:
 
     def read(self, table: list[_Line]) -> None:
         """Read a table of a kind whose cells have a plain meaning."""
-        headings = split_cells(table[0].text)
+        headings = split_cells(table[0].text)[:MAX_COLUMNS]
         names = [normalise(heading) for heading in headings]
         rows = [(line, split_cells(line.text)) for line in table[1:]]
         self._read_differences(headings, rows)
@@ -205,7 +222,7 @@ class _TableReader:
                 self._read_cell(line, cells, column, seed, statistic, is_reference=False)
 
     def _claim_seed(self, line: _Line, seed: str) -> None:
-        if all(reading.text != seed for reading in self.readme.seeds):
+        if len(self.readme.seeds) < MAX_CLAIMS and all(reading.text != seed for reading in self.readme.seeds):
             self.readme.seeds.append(
                 Reading(quantity="seed", value=float(seed), origin="claimed", source="readme", path=self.path,
                         line=line.number, text=seed, label="table by seed")
@@ -256,7 +273,9 @@ class _TableReader:
         is_reference: bool = False,
         step: int | None = None,
     ) -> None:
-        if column.place >= len(cells) or (printed := parse_number(cells[column.place])) is None:
+        if len(self.readme.claims) >= MAX_CLAIMS or column.place >= len(cells):
+            return
+        if (printed := parse_number(cells[column.place])) is None:
             return
         meaning = column.meaning
         statistic = statistic if statistic != "value" else meaning.statistic
@@ -273,7 +292,7 @@ class _TableReader:
         others = [i for i in range(1, 4) if i != deltas[0]]
         scale = 1e-3 if "mb" in normalise(headings[deltas[0]]) else 1.0
         for line, cells in rows:
-            if len(cells) < 4:
+            if len(cells) < 4 or len(self.readme.differences) >= MAX_CLAIMS:
                 continue
             numbers = [parse_number(cells[i]) for i in (*others, deltas[0])]
             meaning = read_name(cells[0]) or read_name(headings[others[0]]) or Meaning("bpb")

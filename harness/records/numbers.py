@@ -9,11 +9,13 @@ from typing import Literal
 Prefix = Literal["", "~", "<", ">"]
 
 MAX_NUMBER_CHARACTERS = 64
+# Nothing that a record states is larger; beyond it sums overflow and whole numbers lose their digits.
+MAX_VALUE = 1e18
 _MARKS = str.maketrans({"−": "-", "–": "-", "‑": "-", " ": " ", " ": " ", " ": " ", "×": "x", "≈": "~", "≤": "<", "≥": ">"})
 _NUMBER = r"(?:\d{1,3}(?:[,_ ]\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,3})?"
 _UNIT = r"(?:bytes|byte|[KMG]i?B|[kKM]B?|B|ms|milliseconds|seconds|secs|sec|s|minutes|mins|min|m|hours|hrs|h|nats|bpb|bpp|BPB|BPP|%|params|parameters|steps)"
 _FORM = re.compile(
-    rf"(?P<prefix>~|<+|>+|±|\+/-)?\s*(?P<sign>[-+])?\s*(?P<number>{_NUMBER})(?![\d.])\s*(?P<unit>{_UNIT})?(?P<rest>.*)"
+    rf"(?P<prefix>~|<+|>+|±|\+/-)?\s*(?:(?P<sign>[-+])\s*)?(?P<number>{_NUMBER})(?![\d.])\s*(?P<unit>{_UNIT})?(?P<rest>.*)"
 )
 _PREFIXES: dict[str, Prefix] = {"~": "~", "<": "<", ">": ">"}
 _DECORATION = re.compile(r"\*\*|__|[*`~]{2}|[`*]|</?[a-zA-Z]{1,6}>|\\")
@@ -68,7 +70,7 @@ def parse_number(text: str, *, whole: bool = True) -> Printed | None:
         whole: whether nothing but a remark in brackets may follow the number and its unit.
 
     Returns:
-        The number, or None where the text does not start with one.
+        The number, or None where the text does not start with one, or with one beyond `MAX_VALUE`.
     """
     plain = _DECORATION.sub("", text[: 4 * MAX_NUMBER_CHARACTERS]).translate(_MARKS).strip()
     match = _FORM.match(plain)
@@ -80,6 +82,8 @@ def parse_number(text: str, *, whole: bool = True) -> Printed | None:
     digits = match["number"].replace(",", "").replace("_", "").replace(" ", "")
     prefix = _PREFIXES.get((match["prefix"] or "")[:1], "")
     value = float(digits) * (-1 if match["sign"] == "-" else 1)
+    if not is_sane(value):
+        return None
     return Printed(
         text=plain[: match.end("unit") if match["unit"] else match.end("number")],
         value=value,
@@ -94,4 +98,10 @@ def last_place(digits: str) -> float:
     """Return one unit of the last printed digit: "1.0894" gives 0.0001, "5180" gives 1, "1e-3" gives 0.001."""
     mantissa, _, exponent = digits.lower().partition("e")
     decimals = len(mantissa.partition(".")[2])
-    return float(10.0 ** (int(exponent or 0) - decimals))
+    # by way of text: a power overflows with an error
+    return min(MAX_VALUE, float(f"1e{int(exponent or 0) - decimals}"))
+
+
+def is_sane(value: float) -> bool:
+    """Whether a value is a number that can be reckoned with: finite, and not beyond what any record states."""
+    return abs(value) <= MAX_VALUE

@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
+import re2
+
 from harness.errors import RecordError
 from harness.records.folder import RecordFolder
-from harness.records.markdown import MAX_README_BYTES, read_readme
+from harness.records.markdown import MAX_CLAIMS, MAX_README_BYTES, read_readme
 from harness.records.numbers import parse_number
-from harness.records.parameter_golf import read_log_file
+from harness.records.parameter_golf import keep_path, read_log_file
 from harness.records.submission import FileEntry, Problem, Reading, Submission
 from harness.records.vocabulary import Quantity, Statistic, read_name
 
@@ -18,7 +20,7 @@ SNIFFED_BYTES = 65536
 _LOG = re.compile(r"[\w-]+\.(txt|log)", re.I)
 _NO_LOG = re.compile(r"requirements.*|readme.*|license.*", re.I)
 _README = re.compile(r"readme(\.\w+)?", re.I)
-_LIST = re.compile(r"(?m)^\s*([a-z_]{3,30})\s*=\s*\[([^\]]{1,20000})\]")
+_LIST = re2.compile(r"(?m)^[ \t]*([a-z_]{3,30})[ \t]*=[ \t]*\[([^\]]+)\]")
 _SUMMARY = re.compile(r"\(\s*std\s*=\s*([\d.]+)\s*,\s*mean\s*=\s*([\d.]+)\s*\)")
 _LISTED: dict[str, Quantity] = {"losses": "loss", "accs": "loss", "val_losses": "loss", "times": "train_seconds"}
 
@@ -62,17 +64,20 @@ def _is_speedrun(tail: bytes) -> bool:
 
 
 def _read_readme(folder: RecordFolder, entry: FileEntry, submission: Submission) -> None:
-    submission.readmes.append(entry.path)
+    if not keep_path(submission, submission.readmes, entry, "READMEs"):
+        return
     try:
         raw = folder.read(entry.path, MAX_README_BYTES)
     except RecordError as error:
         submission.problems.append(Problem(path=entry.path, message=str(error), is_fatal=True))
         return
     readme = read_readme(raw, entry.path)
-    submission.text += readme.text
-    submission.title = readme.title
-    submission.claims += [claim for claim in readme.claims if claim.seed is not None]
-    submission.claims += [*_read_lists(readme.text, entry.path), *_read_headline(readme.text, entry.path)]
+    submission.add_text(readme.text)
+    submission.title = submission.title or readme.title
+    submission.problems += readme.problems
+    claims = [claim for claim in readme.claims if claim.seed is not None]
+    claims += [*_read_lists(readme.text, entry.path), *_read_headline(readme.text, entry.path)]
+    submission.keep(submission.claims, claims, "numbers")
 
 
 def _read_lists(text: str, path: str) -> list[Reading]:
@@ -86,7 +91,7 @@ def _read_lists(text: str, path: str) -> list[Reading]:
         if quantity is None or any(claim.quantity == quantity for claim in claims):
             continue
         line = text.count("\n", 0, match.start()) + 1
-        numbers = [parse_number(cell) for cell in match[2].split(",") if cell.strip()]
+        numbers = [parse_number(cell) for cell in match[2].split(",", MAX_CLAIMS)[:MAX_CLAIMS] if cell.strip()]
         values = [number for number in numbers if number is not None]
         claims += [
             Reading(quantity=quantity, value=number.value, origin="claimed", source="readme", path=path, line=line,
@@ -99,7 +104,7 @@ def _read_lists(text: str, path: str) -> list[Reading]:
 def _read_statistics(text: str, path: str, claims: list[Reading]) -> list[Reading]:
     found: list[Reading] = []
     for quantity, word in (("loss", "loss"), ("train_seconds", "time")):
-        match = re.search(rf"(?mi)^#?\s*{word}(?:s|es)?\s*:\s*{_SUMMARY.pattern}", text)
+        match = re.search(rf"(?mi)^#?[ \t]*{word}(?:s|es)?\s*:\s*{_SUMMARY.pattern}", text)
         first = next((claim for claim in claims if claim.quantity == quantity), None)
         if match is None or first is None:
             continue
