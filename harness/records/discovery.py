@@ -108,14 +108,15 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 def _choose(walk: _Walk, formats: Sequence[RecordFormat]) -> list[ForeignFolder]:
     """Choose the foreign records: those with a summary of their own, then other folders that hold no record."""
     chosen: dict[Path, ForeignFolder] = {}
-    natives = frozenset(walk.native)
+    known = set(walk.native)
+    holders = {parent for path in known for parent in path.parents}
     deepest_first = sorted(walk.candidates, key=lambda pair: (-len(pair[0].parts), pair[0]))
     # A folder of mere logs is a record only where no folder above it that has a README and logs is one.
     whole_first = sorted(deepest_first, key=lambda pair: not _is_whole(pair[1]))
     for is_sure, candidates in ((True, deepest_first), (False, whole_first)):
         for path, names in candidates:
-            known = natives.union(chosen)
-            if path in known or (not is_sure and _is_related(path, known)):
+            is_related = path in holders or not known.isdisjoint(path.parents)
+            if path in known or (not is_sure and is_related):
                 continue
             for record_format in formats:
                 is_candidate = record_format.is_surely_record(names) if is_sure else record_format.may_be_record(names)
@@ -124,6 +125,8 @@ def _choose(walk: _Walk, formats: Sequence[RecordFormat]) -> list[ForeignFolder]
                 folder = list_folder(path, str(path), skip=known)
                 if is_sure or record_format.is_record(folder):
                     chosen[path] = ForeignFolder(folder=folder, format=record_format)
+                    known.add(path)
+                    holders.update(path.parents)
                     break
     return [chosen[path] for path in sorted(chosen)]
 
@@ -131,8 +134,3 @@ def _choose(walk: _Walk, formats: Sequence[RecordFormat]) -> list[ForeignFolder]
 def _is_whole(names: Sequence[str]) -> bool:
     has_readme = any(name.lower().startswith("readme") for name in names)
     return has_readme and any(_MAY_BE_LOG.fullmatch(name) for name in names)
-
-
-def _is_related(path: Path, known: frozenset[Path]) -> bool:
-    """Whether a folder lies in a record, or holds one."""
-    return any(parent in known for parent in path.parents) or any(path in other.parents for other in known)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -15,6 +16,7 @@ from harness.records.submission import FileEntry, Problem
 
 MAX_FILES = 5000
 MAX_DEPTH = 8
+MAX_PROBLEMS = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +66,7 @@ class RecordFolder:
         return [entry.path for entry in self.files if "/" not in entry.path]
 
 
-def list_folder(path: Path, name: str, *, skip: frozenset[Path] = frozenset()) -> RecordFolder:
+def list_folder(path: Path, name: str, *, skip: Set[Path] = frozenset()) -> RecordFolder:
     """List the files of a folder and the folders in it.
 
     Args:
@@ -75,8 +77,7 @@ def list_folder(path: Path, name: str, *, skip: frozenset[Path] = frozenset()) -
     files: list[FileEntry] = []
     problems: list[Problem] = []
     for inner, entry in _walk(path, skip, problems):
-        if len(files) >= MAX_FILES:
-            problems.append(Problem(path="", message=f"more than the {MAX_FILES:,} files that are looked at"))
+        if len(files) > MAX_FILES or len(problems) > MAX_PROBLEMS:
             break
         try:
             if entry.is_symlink() and not (path / inner).resolve().is_relative_to(path.resolve()):
@@ -92,24 +93,43 @@ def list_folder(path: Path, name: str, *, skip: frozenset[Path] = frozenset()) -
             files.append(FileEntry(path=inner, num_bytes=status.st_size))
         elif not stat.S_ISDIR(status.st_mode):
             problems.append(Problem(path=inner, message="not a regular file; it was not opened"))
+    if len(files) > MAX_FILES or len(problems) > MAX_PROBLEMS:
+        message = f"the folder has more than the {MAX_FILES:,} files, or {MAX_PROBLEMS} odd ones, that are looked at"
+        problems = [*problems[:MAX_PROBLEMS], Problem(path="", message=message)]
+    files = files[:MAX_FILES]
     return RecordFolder(path=path, name=name, files=sorted(files, key=lambda entry: entry.path), problems=problems)
 
 
-def _walk(path: Path, skip: frozenset[Path], problems: list[Problem]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _walk(path: Path, skip: Set[Path], problems: list[Problem]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     pending = [(path, "", 0)]
-    while pending:
+    while pending and len(problems) <= MAX_PROBLEMS:
         folder, prefix, depth = pending.pop()
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            problems.append(Problem(path=prefix.rstrip("/"), message=f"cannot be listed: {error.strerror}"))
-            continue
-        for entry in entries:
+        for entry in _entries(folder, prefix, problems):
             if entry.is_dir(follow_symlinks=False):
                 inner = folder / entry.name
                 if entry.name.startswith(".") or entry.name == "__pycache__" or inner in skip:
                     continue
                 if depth < MAX_DEPTH:
                     pending.append((inner, f"{prefix}{entry.name}/", depth + 1))
+                else:
+                    problems.append(
+                        Problem(path=f"{prefix}{entry.name}", message="lies too deep; it was not looked at")
+                    )
             else:
                 yield f"{prefix}{entry.name}", entry
+
+
+def _entries(folder: Path, prefix: str, problems: list[Problem]) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder by name; of a huge one only as many as may be files that are looked at."""
+    try:
+        with os.scandir(folder) as scan:
+            entries = sorted(islice(scan, 2 * MAX_FILES), key=lambda entry: entry.name)
+            is_complete = next(scan, None) is None
+    except OSError as error:
+        problems.append(Problem(path=prefix.rstrip("/"), message=f"cannot be listed: {error.strerror}"))
+        return []
+    if not is_complete:
+        problems.append(
+            Problem(path=prefix.rstrip("/"), message=f"more than {2 * MAX_FILES:,} entries; the rest was not looked at")
+        )
+    return entries

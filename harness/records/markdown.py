@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import islice
+
+import re2
 
 from harness.records.numbers import Printed, parse_number
 from harness.records.readme_claims import Readme, make_reading
 from harness.records.readme_tables import Line, find_tables, speaks_of_other_table, split_lines
-from harness.records.submission import Reading, Statement
+from harness.records.submission import Problem, Reading, Statement
 from harness.records.table_claims import TableReader
 from harness.records.vocabulary import (
     Meaning,
@@ -25,9 +28,10 @@ from harness.records.vocabulary import (
 )
 
 MAX_README_BYTES = 4 * 2**20
-MAX_CLAIMS = 5000
+MAX_README_CHARACTERS = 2**20
+MAX_LINES = 20_000
 
-_LABEL = re.compile(
+_LABEL = re2.compile(
     r"^\s*(?:[-*+]|\d+\.)?\s*(?:\*\*|`|_)*([A-Za-z][^:=|]{1,60}?)(?:\*\*|`|_)*\s*(?:[:=]|≈)\s*(.{1,200})$"
 )
 _BPB_BEFORE = re.compile(
@@ -44,7 +48,7 @@ _STOPPED = re.compile(
     re.I,
 )
 _STEPS_IN = re.compile(r"(?<![~\d,/])([\d,]{3,9})\s+(?:training )?steps in (?:600|599|10 ?min)", re.I)
-_SCRIPT = re.compile(r"(?:torchrun|python3?)\s[^\n#]*?(?<![\w./-])([A-Za-z0-9_\-]+\.py)\b")
+_SCRIPT = re2.compile(r"(?:torchrun|python3?)\s(?:[^\n#]*?[^\w./#\n-])?([A-Za-z0-9_\-]+\.py)\b")
 _LOSS_IN = re.compile(r"\bval[_ ]loss\W{0,8}(\d+\.\d{3,10})(?!\d*[%x])", re.I)
 _NUM_SEEDS = re.compile(
     r"\b(\d{1,2})[- ]seeds? (?:mean|avg|average)|\b(?:mean|average) (?:of|over|across) (\d{1,2}) seeds", re.I
@@ -78,11 +82,12 @@ def read_readme(raw: bytes, path: str) -> Readme:
         path: its place in the folder.
     """
     text = raw.decode("utf-8-sig", "replace").replace("\r\n", "\n")
-    readme = Readme(text=text)
-    lines = list(split_lines(text))
+    readme = Readme(text=text[:MAX_README_CHARACTERS])
+    lines = list(islice(split_lines(readme.text), MAX_LINES))
     tables = find_tables(lines)
     for table in tables:
-        TableReader(path, readme).read(table)
+        if not readme.is_full:
+            TableReader(path, readme).read(table)
     used = {number for table in tables for number in table.lines}
     headline = _Headline(path)
     for line in lines:
@@ -90,8 +95,11 @@ def read_readme(raw: bytes, path: str) -> Readme:
             _read_command(line, path, readme)
         elif line.number not in used:
             _read_sentence(line, path, readme, headline)
+        if readme.is_full:
+            break
+    if readme.is_full or len(text) > MAX_README_CHARACTERS or len(lines) == MAX_LINES:
+        readme.problems.append(Problem(path=path, message=f"{path} is long or holds many numbers: not all was read"))
     _drop_variants(readme)
-    readme.claims = readme.claims[:MAX_CLAIMS]
     return readme
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
-import sys
 from dataclasses import dataclass
 from typing import Literal
 
 Prefix = Literal["", "~", "<", ">"]
 
 MAX_NUMBER_CHARACTERS = 64
+# Nothing that a record states is larger; beyond it sums overflow and whole numbers lose their digits.
+MAX_VALUE = 1e18
 _MARKS = str.maketrans(
     {"−": "-", "–": "-", "\N{NON-BREAKING HYPHEN}": "-", "×": "x", "≈": "~", "≤": "<", "≥": ">"}
     | dict.fromkeys("\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}", " ")
@@ -21,7 +21,8 @@ _UNIT = (
     r"|nats|bpb|bpp|BPB|BPP|params|parameters|steps)(?![A-Za-z])|%)"
 )
 _FORM = re.compile(
-    rf"(?P<prefix>~|<+|>+|±|\+/-)?\s*(?P<sign>[-+])?\s*(?P<number>{_NUMBER})(?![\d.]|,\d)\s*(?P<unit>{_UNIT})?(?P<rest>.*)"
+    rf"(?P<prefix>~|<+|>+|±|\+/-)?\s*(?:(?P<sign>[-+])\s*)?(?P<number>{_NUMBER})(?![\d.]|,\d)\s*(?P<unit>{_UNIT})?"
+    r"(?P<rest>.*)"
 )
 _PREFIXES: dict[str, Prefix] = {"~": "~", "<": "<", ">": ">"}
 _DECORATION = re.compile(r"\*\*|__|[*`~]{2}|[`*]|</?[a-zA-Z]{1,6}>|\\")
@@ -76,7 +77,7 @@ def parse_number(text: str, *, whole: bool = True) -> Printed | None:
         whole: whether nothing but a remark in brackets may follow the number and its unit.
 
     Returns:
-        The number, or None where the text does not start with one.
+        The number, or None where the text does not start with one, or with one beyond `MAX_VALUE`.
     """
     plain = _DECORATION.sub("", text[: 4 * MAX_NUMBER_CHARACTERS]).translate(_MARKS).strip()
     match = _FORM.match(plain)
@@ -88,7 +89,7 @@ def parse_number(text: str, *, whole: bool = True) -> Printed | None:
     digits = match["number"].replace(",", "").replace("_", "").replace(" ", "")
     prefix = _PREFIXES.get((match["prefix"] or "")[:1], "")
     value = float(digits) * (-1 if match["sign"] == "-" else 1)
-    if not math.isfinite(value):
+    if not is_sane(value):
         return None
     return Printed(
         text=plain[: match.end("unit") if match["unit"] else match.end("number")],
@@ -104,4 +105,10 @@ def last_place(digits: str) -> float:
     """Return one unit of the last printed digit: "1.0894" gives 0.0001, "5180" gives 1, "1e-3" gives 0.001."""
     mantissa, _, exponent = digits.lower().partition("e")
     decimals = len(mantissa.partition(".")[2])
-    return float(10.0 ** min(int(exponent or 0) - decimals, sys.float_info.max_10_exp))
+    # by way of text: a power overflows with an error
+    return min(MAX_VALUE, float(f"1e{int(exponent or 0) - decimals}"))
+
+
+def is_sane(value: float) -> bool:
+    """Whether a value is a number that can be reckoned with: finite, and not beyond what any record states."""
+    return abs(value) <= MAX_VALUE

@@ -10,11 +10,14 @@ from harness.errors import RecordError
 from harness.records.caps import contest_caps
 from harness.records.folder import RecordFolder
 from harness.records.markdown import MAX_README_BYTES, read_readme
-from harness.records.safeio import MAX_JSON_BYTES
 from harness.records.submission import FileEntry, LoggedRun, Problem, Submission
-from harness.records.summary_json import read_summary
+from harness.records.summary_json import MAX_SUMMARY_BYTES, read_summary
 from harness.records.training_logs import RunReader
 
+# Files of a kind that are looked at; of summaries and READMEs a record has one, or a few.
+MAX_LOGS = 200
+MAX_TEXTS = 10
+MAX_SCRIPTS = 1000
 _SUMMARY = re.compile(r"submission[\w.-]*\.json", re.I)
 _README = re.compile(r"readme(\.\w+)?", re.I)
 _LOG = re.compile(r".*\.log|.*\.log\.txt|.*(?:log|train|seed|run|stdout|output)[\w.-]*\.txt|.*\.out", re.I)
@@ -70,7 +73,7 @@ class ParameterGolf:
             elif _is_log(folder, entry.path):
                 read_log_file(folder, entry, submission)
             elif _SCRIPT.fullmatch(name):
-                submission.scripts.append(entry)
+                submission.keep(submission.scripts, [entry], "scripts", MAX_SCRIPTS)
         submission.settle_seeds()
         submission.is_main_track = _is_main_track(track)
         return submission
@@ -99,42 +102,54 @@ def _is_log(folder: RecordFolder, path: str) -> bool:
 
 
 def _read_summary(folder: RecordFolder, entry: FileEntry, submission: Submission) -> str:
-    submission.summaries.append(entry.path)
+    if not keep_path(submission, submission.summaries, entry, "summaries"):
+        return ""
     try:
-        summary = read_summary(folder.read(entry.path, MAX_JSON_BYTES), entry.path)
+        summary = read_summary(folder.read(entry.path, MAX_SUMMARY_BYTES), entry.path)
     except RecordError as error:
         submission.problems.append(Problem(path=entry.path, message=str(error), is_fatal=True))
         return ""
     is_first = not any(claim.source == "summary" for claim in submission.claims)
-    submission.claims += summary.claims if is_first else [replace(c, is_headline=False) for c in summary.claims]
-    submission.seeds += summary.seeds
+    claims = summary.claims if is_first else [replace(c, is_headline=False) for c in summary.claims]
+    submission.keep(submission.claims, claims, "numbers")
+    submission.keep(submission.seeds, summary.seeds, "seeds")
     submission.problems += summary.problems
-    submission.text += summary.words + "\n"
+    submission.add_text(summary.words + "\n")
     submission.title = submission.title or summary.title
     return f"{summary.track} {summary.title}"
 
 
 def _read_readme(folder: RecordFolder, entry: FileEntry, submission: Submission) -> None:
-    submission.readmes.append(entry.path)
+    if not keep_path(submission, submission.readmes, entry, "READMEs"):
+        return
     try:
         readme = read_readme(folder.read(entry.path, MAX_README_BYTES), entry.path)
     except RecordError as error:
         submission.problems.append(Problem(path=entry.path, message=str(error), is_fatal=True))
         return
-    submission.claims += readme.claims
-    submission.seeds += readme.seeds
-    submission.pairs += readme.pairs
-    submission.differences += readme.differences
-    submission.gaps += readme.gaps
-    submission.commands += readme.commands
-    submission.text += readme.text
+    submission.keep(submission.claims, readme.claims, "numbers")
+    submission.keep(submission.seeds, readme.seeds, "seeds")
+    submission.keep(submission.pairs, readme.pairs, "differences")
+    submission.keep(submission.differences, readme.differences, "differences")
+    submission.keep(submission.gaps, readme.gaps, "differences")
+    submission.keep(submission.commands, readme.commands, "commands")
+    submission.problems += readme.problems
+    submission.add_text(readme.text)
     submission.title = submission.title or readme.title
+
+
+def keep_path(submission: Submission, paths: list[str], entry: FileEntry, what: str) -> bool:
+    """Note a file of a kind of which a record holds a few; False where it holds too many to read this one, too."""
+    limit = MAX_LOGS if what == "logs" else MAX_TEXTS
+    submission.keep(paths, [entry.path], what, limit)
+    return paths[-1] == entry.path
 
 
 def read_log_file(folder: RecordFolder, entry: FileEntry, submission: Submission) -> None:
     """Add the runs of a log: the last one is claimed, runs before it are kept apart."""
-    submission.logs.append(entry.path)
-    reader = RunReader(entry.path)
+    if not keep_path(submission, submission.logs, entry, "logs"):
+        return
+    reader = RunReader(entry.path, submission.log_budget)
     try:
         with folder.open(entry.path) as handle:
             reader.read(handle)

@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass, field
 
 from harness.records.numbers import Printed
-from harness.records.submission import Reading, Statement
+from harness.records.submission import Problem, Reading, Statement
 from harness.records.vocabulary import Meaning, Quantity, normalise
+
+MAX_CLAIMS = 400
 
 
 @dataclass(kw_only=True, slots=True)
@@ -23,6 +25,7 @@ class Readme:
         commands: scripts that it runs by a bare name.
         title: its first heading.
         text: everything, for disclosures.
+        problems: met in reading.
     """
 
     claims: list[Reading] = field(default_factory=list)
@@ -33,6 +36,13 @@ class Readme:
     commands: list[Statement] = field(default_factory=list)
     title: str = ""
     text: str = ""
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has stated as much as is read."""
+        lengths = (len(self.claims), len(self.seeds), len(self.pairs), len(self.differences), len(self.commands))
+        return max(lengths) >= MAX_CLAIMS
 
 
 def make_reading(printed: Printed, line: int, path: str, label: str, meaning: Meaning) -> Reading | None:

@@ -8,10 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import re2
+
 MAX_LINE_CHARACTERS = 4000
 MAX_TABLE_LINES = 2000
+MAX_COLUMNS = 64
 
-_SEPARATOR = re.compile(r"^\|?\s*:?-+:?\s*(\|\s*:?-*:?\s*)*\|?\s*$")
+_SEPARATOR = re2.compile(r"^\|?\s*:?-+:?\s*(\|\s*:?-*:?\s*)*\|?\s*$")
 _CELL = re.compile(r"(?:\\.|[^|\\])*")
 _ROW = re.compile(r"<tr[\s>]", re.I)
 _HTML_CELL = re.compile(r"<t[dh](?:\s[^>]{0,200})?>([^\n]{0,400}?)(?=</t[dh]>|<t[dh][\s>]|$)", re.I)
@@ -126,7 +129,7 @@ def _read_pipes(lines: Sequence[Line], i: int) -> _Found | None:
     while end < len(lines) and "|" in lines[end].text and not lines[end].is_code:
         end += 1
     rows = [(line, split_cells(line.text)) for line in lines[i + 2 : end]]
-    return split_cells(lines[i].text), rows, end
+    return split_cells(lines[i].text)[:MAX_COLUMNS], rows, end
 
 
 def split_cells(line: str) -> list[str]:

@@ -8,7 +8,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -20,6 +20,7 @@ JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON
 MAX_JSON_BYTES = 8 * 2**20
 MAX_JSON_DEPTH = 64
 MAX_INDEXED_CHARACTERS = 2**20
+MAX_INDEXED_PATH = 400
 # Beyond this an integer has no exact float and no field of a record needs it.
 MAX_INTEGER = 2**63 - 1
 
@@ -128,10 +129,18 @@ def read_json(folder: Path, name: str) -> tuple[JSON, str]:
 def _unique_keys(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        names = [key for key, _ in pairs]
-        twice = next(key for i, key in enumerate(names) if key in names[:i])
-        raise ValueError(f"the key {twice!r:.80} stands twice in one object")
+        raise ValueError(f"the key {find_twice(key for key, _ in pairs)!r:.80} stands twice in one object")
     return table
+
+
+def find_twice(keys: Iterable[str]) -> str:
+    """Return the first key that was there before; there must be one."""
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            return key
+        seen.add(key)
+    raise AssertionError("no key stands twice")
 
 
 def _no_constant(text: str) -> float:
@@ -161,7 +170,8 @@ def _children(item: JSON) -> Iterator[JSON]:
 def index_lines(text: str) -> dict[str, int]:
     """Map each key of a valid JSON text, as a dotted path, to the line it stands on (from 1).
 
-    List items count from 0: `data.test_openings.0.purpose`. A text above 1 MiB is not indexed.
+    List items count from 0: `data.test_openings.0.purpose`. A text above 1 MiB and paths that no field has, too deep
+    or too long, are not indexed.
     """
     lines: dict[str, int] = {}
     place: list[str | int] = []
@@ -173,8 +183,9 @@ def index_lines(text: str) -> dict[str, int]:
         elif token[0] == '"':
             latest, latest_line = token, line
         elif token == ":":
-            place[-1] = json.loads(latest)
-            lines[".".join(map(str, place))] = latest_line
+            place[-1] = json.loads(latest) if len(latest) <= MAX_INDEXED_PATH else latest
+            if len(place) <= MAX_JSON_DEPTH and sum(len(str(part)) for part in place) < MAX_INDEXED_PATH:
+                lines[".".join(map(str, place))] = latest_line
         elif token in "{[":
             place.append("" if token == "{" else 0)
         elif token in "}]":

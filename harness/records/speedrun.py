@@ -8,11 +8,13 @@ from dataclasses import replace
 from statistics import median
 from typing import NamedTuple
 
+import re2
+
 from harness.errors import RecordError
 from harness.records.folder import RecordFolder
 from harness.records.markdown import MAX_README_BYTES, read_readme
 from harness.records.numbers import Printed, parse_number
-from harness.records.parameter_golf import read_log_file
+from harness.records.parameter_golf import keep_path, read_log_file
 from harness.records.submission import FileEntry, LoggedRun, Problem, Reading, Submission
 from harness.records.vocabulary import Quantity, Statistic, read_name
 
@@ -25,7 +27,7 @@ MAX_MINUTES = 30
 _LOG = re.compile(r"[\w-]+\.(txt|log)", re.I)
 _NO_LOG = re.compile(r"requirements.*|readme.*|license.*", re.I)
 _README = re.compile(r"readme(\.\w+)?", re.I)
-_LIST = re.compile(r"(?mi)^\s*([a-z_]{3,30})\s*=\s*\[([^\]]{1,20000})\]")
+_LIST = re2.compile(r"(?mi)^[ \t]*([a-z_]{3,30})[ \t]*=[ \t]*\[([^\]]+)\]")
 _LISTED: dict[str, Quantity] = {"losses": "loss", "accs": "loss", "val_losses": "loss", "times": "train_seconds"}
 _NAMES: dict[Quantity, str] = {"loss": r"(?:val_)?loss(?:es)?", "train_seconds": r"(?:train_)?times?"}
 _STATISTIC = re.compile(r"(?i)\b(std|mean)\s*[:=]\s*(\d+\.?\d*(?:e-?\d+)?)")
@@ -79,17 +81,19 @@ def _is_speedrun(tail: bytes) -> bool:
 
 
 def _read_readme(folder: RecordFolder, entry: FileEntry, submission: Submission) -> None:
-    submission.readmes.append(entry.path)
+    if not keep_path(submission, submission.readmes, entry, "READMEs"):
+        return
     try:
         raw = folder.read(entry.path, MAX_README_BYTES)
     except RecordError as error:
         submission.problems.append(Problem(path=entry.path, message=str(error), is_fatal=True))
         return
     readme = read_readme(raw, entry.path)
-    submission.text += readme.text
-    submission.title = readme.title
-    submission.claims += [claim for claim in readme.claims if claim.seed is not None]
-    submission.claims += _Readme(readme.text, entry.path).read()
+    submission.add_text(readme.text)
+    submission.title = submission.title or readme.title
+    submission.problems += readme.problems
+    claims = [claim for claim in readme.claims if claim.seed is not None]
+    submission.keep(submission.claims, [*claims, *_Readme(readme.text, entry.path).read()], "numbers")
 
 
 def _add_final(run: LoggedRun) -> None:

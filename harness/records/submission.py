@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
+from harness.records.log_stream import LogBudget
 from harness.records.values import Origin, Value
 from harness.records.vocabulary import Quantity, Stage, Statistic
 
 Source = Literal["summary", "readme", "log", "file"]
+
+# What is kept of one record; real ones have a tenth of it.
+MAX_CLAIMS = 800
+MAX_TEXT_CHARACTERS = 2**20
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +127,8 @@ class LoggedRun:
     dataset: str = ""
     calibration: Reading | None = None
     planned_steps: int | None = None
+    _by_quantity: dict[Quantity, list[Reading]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _num_indexed: int = field(default=0, init=False, repr=False, compare=False)
 
     @property
     def seeds(self) -> set[str]:
@@ -134,7 +143,12 @@ class LoggedRun:
 
     def of(self, quantity: Quantity) -> list[Reading]:
         """Return the readings of a quantity, in order."""
-        return [reading for reading in self.readings if reading.quantity == quantity]
+        if self._num_indexed != len(self.readings):
+            self._by_quantity = {}
+            for reading in self.readings:
+                self._by_quantity.setdefault(reading.quantity, []).append(reading)
+            self._num_indexed = len(self.readings)
+        return self._by_quantity.get(quantity, [])
 
     @property
     def finals(self) -> list[Reading]:
@@ -191,6 +205,8 @@ class Submission:
         pairs: (bits a byte, nats a token) that one sentence gives for the same difference.
         differences: (first, second, claimed difference) of rows of a comparison.
         gaps: (score of a former record, claimed difference to it).
+        log_budget: how much of its logs is still read.
+        memo: what was computed from it, by what it is; nothing changes after reading.
     """
 
     format: str
@@ -214,6 +230,27 @@ class Submission:
     pairs: list[tuple[Reading, Reading]] = field(default_factory=list)
     differences: list[tuple[Reading, Reading, Reading]] = field(default_factory=list)
     gaps: list[tuple[Reading, Reading]] = field(default_factory=list)
+    log_budget: LogBudget = field(default_factory=LogBudget)
+    memo: dict[object, object] = field(default_factory=dict)
+
+    def keep(self, kept: list[T], more: Sequence[T], what: str, limit: int = MAX_CLAIMS) -> None:
+        """Add to one of the lists, up to a limit; what is beyond it makes one problem.
+
+        Args:
+            kept: the list.
+            more: what is added to it.
+            what: the items in words.
+            limit: how many it may hold.
+        """
+        room = max(0, limit - len(kept))
+        kept += islice(more, room)
+        problem = Problem(path="", message=f"more than the {limit:,} {what} that are looked at", is_fatal=True)
+        if len(more) > room and problem not in self.problems:
+            self.problems.append(problem)
+
+    def add_text(self, text: str) -> None:
+        """Add to the texts in which disclosures are looked for."""
+        self.text = f"{self.text}{text}"[:MAX_TEXT_CHARACTERS]
 
     def claimed(self, *quantities: Quantity, source: Source | None = None) -> Iterator[Reading]:
         """Yield the claims of some quantities that speak of this submission itself."""

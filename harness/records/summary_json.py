@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from harness.errors import RecordError
-from harness.records.numbers import last_place, parse_number
-from harness.records.safeio import JSON, MAX_JSON_DEPTH, index_lines
+from harness.records.numbers import is_sane, last_place, parse_number
+from harness.records.safeio import JSON, MAX_JSON_DEPTH, find_twice, index_lines
 from harness.records.submission import Problem, Reading
-from harness.records.vocabulary import Meaning, Quantity, normalise, read_name, speaks_of_other_runs
+from harness.records.vocabulary import (
+    MAX_NAME_CHARACTERS,
+    Meaning,
+    Quantity,
+    normalise,
+    read_name,
+    speaks_of_other_runs,
+)
 
-MAX_CLAIMS = 5000
+MAX_SUMMARY_BYTES = 2**20
+MAX_CLAIMS = 400
+MAX_SEEDS = 400
+MAX_PROBLEMS = 10
+MAX_LABEL_CHARACTERS = 120
 _SEED_KEY = re.compile(r"(?:seed[_ -]?)?(\d{1,12})", re.I)
 _PER_SEED = re.compile(r"_(seeds?|seed_results|seed_scores|per_seed|runs|results)_")
 _UNITS: tuple[tuple[str, float], ...] = ((r"_ms_", 1e-3), (r"_(min|mins|minutes)_", 60.0), (r"_(h|hours)_", 3600.0))
@@ -24,13 +36,25 @@ _REFERENCE_PARTS = frozenset({"compliance", "hardware", "config", "hyperparamete
 class PrintedFloat(float):
     """A float that remembers how it was printed."""
 
-    text: str = ""
+    __slots__ = ("text",)
+    text: str
+
+    def __new__(cls, text: str) -> PrintedFloat:
+        """Read a number, and keep its print."""
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
 
 
 class PrintedInt(int):
-    """An integer that remembers how it was printed."""
+    """An integer, which JSON prints in one way only."""
 
-    text: str = ""
+    __slots__ = ()
+
+    @property
+    def text(self) -> str:
+        """Its print."""
+        return str(int(self))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +92,9 @@ def read_summary(raw: bytes, path: str) -> Summary:
     if not isinstance(value, dict):
         raise RecordError(f"{path} holds {type(value).__name__}, expected an object with the submission's numbers")
     reader = _Reader(path, index_lines(text))
-    claims = list(reader.walk(value, (), _Context()))[:MAX_CLAIMS]
+    claims = list(islice(reader.walk(value, (), _Context()), MAX_CLAIMS))
+    if len(claims) == MAX_CLAIMS:
+        problems.append(f"only the first {MAX_CLAIMS} numbers of the summary are read")
     title = next((str(value[key]) for key in _TITLE_KEYS if isinstance(value.get(key), str)), "")
     return Summary(
         claims=_mark_headline(claims),
@@ -90,23 +116,23 @@ def parse_leniently(raw: bytes, path: str) -> tuple[JSON, str, list[str]]:
         RecordError: it is no JSON, nested too deeply, or holds numbers that cannot be read.
     """
     problems: list[str] = []
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        problems.append(f"not UTF-8 at byte {error.start}")
-        text = raw.decode("utf-8", "replace").removeprefix("\ufeff")
+
+    def note(problem: str) -> None:
+        if problem not in problems and len(problems) < MAX_PROBLEMS:
+            problems.append(problem)
+
+    text = _decode(raw, note)
     if not text.strip():
         raise RecordError(f"{path} is empty")
 
     def pairs(items: list[tuple[str, JSON]]) -> dict[str, JSON]:
         table = dict(items)
         if len(table) < len(items):
-            names = [key for key, _ in items]
-            problems.append(f"the key {next(k for i, k in enumerate(names) if k in names[:i])!r:.60} stands twice")
+            note(f"the key {find_twice(key for key, _ in items)!r:.60} stands twice")
         return table
 
     def constant(word: str) -> None:
-        problems.append(f"{word} is not a number in JSON")
+        note(f"{word} is not a number in JSON")
 
     try:
         value: JSON = json.loads(
@@ -121,20 +147,24 @@ def parse_leniently(raw: bytes, path: str) -> tuple[JSON, str, list[str]]:
     return value, text, problems
 
 
+def _decode(raw: bytes, note: Callable[[str], None]) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        note(f"not UTF-8 at byte {error.start}")
+        return raw.decode("utf-8", "replace").removeprefix("\ufeff")
+
+
 def _parse_float(text: str) -> PrintedFloat:
     if len(text) > 400:
         raise ValueError("a number of more than 400 characters")
-    number = PrintedFloat(text)
-    number.text = text
-    return number
+    return PrintedFloat(text)
 
 
 def _parse_int(text: str) -> PrintedInt | PrintedFloat:
     if len(text) > 19:
         return _parse_float(text)
-    number = PrintedInt(text)
-    number.text = text
-    return number
+    return PrintedInt(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +211,7 @@ class _Reader:
         if not isinstance(child, dict | list):
             return context
         is_other = context.is_reference or speaks_of_other_runs(key) or key.lower() in _REFERENCE_PARTS
-        return replace(context, is_reference=is_other, words=f"{context.words} {key}")
+        return replace(context, is_reference=is_other, words=f"{context.words} {key}"[:MAX_NAME_CHARACTERS])
 
     def _walk_list(self, value: list[JSON], keys: tuple[str, ...], context: _Context) -> Iterator[Reading]:
         name = normalise(keys[-1]) if keys else ""
@@ -191,18 +221,20 @@ class _Reader:
                 if _SEED_KEY.fullmatch(text) and not context.is_reference:
                     self._claim_seed((*keys, str(i)), text)
             return
-        seeds = [reading.text for reading in self.seeds]
-        is_aligned = len(seeds) == len(value) and all(isinstance(item, int | float) for item in value)
+        is_aligned = len(self.seeds) == len(value) and all(isinstance(item, int | float) for item in value)
+        seeds = [reading.text for reading in self.seeds] if is_aligned else []
         for i, item in enumerate(value[:MAX_CLAIMS]):
             inner = replace(context, seed=seeds[i]) if is_aligned and context.seed is None else context
             yield from self.walk(item, (*keys, str(i)), inner)
 
     def _claim_seed(self, keys: tuple[str, ...], text: str) -> None:
+        if len(self.seeds) >= MAX_SEEDS:
+            return
         seed = _seed_text(text)
         is_list = keys[-1].isdigit() and len(keys) > 1 and normalise(keys[-2]) in ("_seeds_", "_seed_")
         if not is_list and any(reading.text == seed for reading in self.seeds):
             return
-        label = ".".join(keys)
+        label = ".".join(keys)[:MAX_LABEL_CHARACTERS]
         self.seeds.append(
             Reading(quantity="seed", value=float(seed[:15]), origin="claimed", source="summary", path=self.path,
                     line=self._line(keys), text=seed, label=label, is_headline=is_list)
@@ -254,7 +286,7 @@ class _Reader:
             number = float(value)
             place = 0.0 if isinstance(value, int) else last_place(text)
             factor = _unit_factor(name, meaning.quantity)
-        if number != number or number in (float("inf"), float("-inf")):
+        if not is_sane(number):
             return None
         if meaning.quantity == "bpb" and not 0 <= abs(number) < 100:
             return None
@@ -266,7 +298,7 @@ class _Reader:
             path=self.path,
             line=self._line(keys),
             text=text,
-            label=".".join(keys)[:120],
+            label=".".join(keys)[:MAX_LABEL_CHARACTERS],
             last_place=place * factor if place or factor == 1.0 else factor,
             other_value=other,
             stage=meaning.stage,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from harness.records.numbers import parse_number
-from harness.records.readme_claims import Readme, make_reading
+from harness.records.readme_claims import MAX_CLAIMS, Readme, make_reading
 from harness.records.readme_tables import Line, ReadmeTable
 from harness.records.submission import Reading
 from harness.records.vocabulary import (
@@ -95,7 +95,7 @@ class TableReader:
                 self._read_cell(line, cells, column, seed, statistic, is_reference=False)
 
     def _claim_seed(self, line: Line, seed: str) -> None:
-        if all(reading.text != seed for reading in self.readme.seeds):
+        if len(self.readme.seeds) < MAX_CLAIMS and all(reading.text != seed for reading in self.readme.seeds):
             self.readme.seeds.append(
                 Reading(quantity="seed", value=float(seed), origin="claimed", source="readme", path=self.path,
                         line=line.number, text=seed, label="table by seed")
@@ -148,7 +148,9 @@ class TableReader:
         is_reference: bool = False,
         step: int | None = None,
     ) -> None:
-        if column.place >= len(cells) or (printed := parse_number(cells[column.place])) is None:
+        if len(self.readme.claims) >= MAX_CLAIMS or column.place >= len(cells):
+            return
+        if (printed := parse_number(cells[column.place])) is None:
             return
         meaning = column.meaning
         statistic = statistic if statistic != "value" else meaning.statistic
@@ -169,7 +171,7 @@ class TableReader:
             return
         scale = 1e-3 if "mb" in normalise(headings[deltas[0]]) else 1.0
         for line, cells in rows:
-            if len(cells) < 4:
+            if len(cells) < 4 or len(self.readme.differences) >= MAX_CLAIMS:
                 continue
             numbers = [parse_number(cells[i]) for i in (*others, deltas[0])]
             meaning = read_name(cells[0]) or read_name(headings[others[0]]) or Meaning("bpb")

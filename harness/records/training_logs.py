@@ -6,15 +6,14 @@ a prefix of the time or of a launcher on each line, and metrics that are wrapped
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator
 from typing import IO
 
 import re2
 
-from harness.records.log_stream import LogLine, StreamState, stream_lines
-from harness.records.numbers import last_place
+from harness.records.log_stream import LogBudget, LogLine, StreamState, stream_lines
+from harness.records.numbers import is_sane, last_place
 from harness.records.submission import LoggedRun, Problem, Reading, Statement
 from harness.records.vocabulary import Quantity, Stage, read_stage
 
@@ -22,6 +21,10 @@ MAX_CURVE_POINTS = 400
 MAX_TRAIN_POINTS = 150
 # So many points of a curve in what seemed to be source: its end was missed, and this is a run.
 MIN_RUN_POINTS = 3
+# What is kept of a run, or a log, in any case; see `LogBudget` for what is kept of a record.
+MIN_READINGS = 100
+MIN_RUNS = 2
+MAX_STATEMENTS = 20
 MAX_EVIDENCE_CHARACTERS = 4000
 
 _N = r"(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"
@@ -76,12 +79,20 @@ _FILE_NUMBER = re.compile(
 
 
 class RunReader:
-    """Turns the lines of one log into runs."""
+    """Turns the lines of one log into runs.
 
-    def __init__(self, path: str) -> None:
+    Args:
+        path: the log inside the record folder.
+        budget: what may be read and kept of it; used up in reading.
+    """
+
+    def __init__(self, path: str, budget: LogBudget | None = None) -> None:
         self.path = path
         self.runs: list[LoggedRun] = []
-        self.state = StreamState()
+        self.state = StreamState(budget=budget or LogBudget())
+        self._max_readings = MIN_READINGS
+        self._max_runs = max(MIN_RUNS, self.state.budget.runs_left)
+        self._is_thinned = False
         self._before_source: tuple[int, bool, bool] | None = None
         self._half: tuple[LogLine, str] | None = None
         self._is_over = False
@@ -94,7 +105,11 @@ class RunReader:
         return self.runs[-1]
 
     def read(self, handle: IO[bytes]) -> None:
-        """Read a log to its end; `runs` then holds those that logged something."""
+        """Read a log to its end; `runs` then holds those that logged something.
+
+        Raises:
+            RecordError: the logs of the record have more bytes than are read.
+        """
         for line in stream_lines(handle, self.state):
             if line.is_border:
                 self._cross_border(line)
@@ -103,6 +118,7 @@ class RunReader:
         if self._before_source is not None:
             _go_on(self.runs[self._before_source[0] - 1], self.runs[self._before_source[0]])
         self.runs = [run for run in self.runs if _has_evidence(run)]
+        self.state.budget.runs_left -= len(self.runs)
 
     def problems(self) -> Iterator[Problem]:
         """Yield what kept the log from being read as it should be."""
@@ -110,11 +126,21 @@ class RunReader:
             message = f"{self.state.cut_lines} lines are longer than the 64 KB that are read of a line"
             yield Problem(path=self.path, message=message)
         if self.state.is_dropping:
-            yield Problem(path=self.path, message="more lines look like evidence than are read; the last ones were not")
+            yield Problem(
+                path=self.path, message="more lines look like evidence than are read; those in the middle were not"
+            )
+        if self._is_thinned:
+            yield Problem(
+                path=self.path, message="the log holds more numbers or runs than are kept; those in the middle were not"
+            )
         if self.state.is_binary:
             yield Problem(path=self.path, message="the log is not clean UTF-8 text (invalid bytes or NUL)")
 
     def _begin(self, line: int) -> None:
+        if len(self.runs) >= self._max_runs and self._before_source is None:
+            del self.runs[0]
+            self._is_thinned = True
+        self._max_readings = max(MIN_READINGS, self.state.budget.readings_left)
         run = LoggedRun(
             path=self.path, first_line=line, file_seed=file_seed(self.path), file_number=file_number(self.path)
         )
@@ -136,16 +162,16 @@ class RunReader:
 
     def _take(self, line: LogLine) -> None:
         text = line.text
-        prefix = _PREFIX.match(text)
+        prefix = _PREFIX.match(text[: 2 * MAX_EVIDENCE_CHARACTERS])
         body = text[prefix.end() :] if prefix else text
         if self._half is not None:
             first, start = self._half
             self._half = None
             if body.lstrip().startswith(("val_bpb", "bpb")):
                 line, body = first, f"{start} {body.lstrip()}"
-        if _SOURCE.match(body) or "{" in body[:MAX_EVIDENCE_CHARACTERS]:
-            return
         body = body[:MAX_EVIDENCE_CHARACTERS]
+        if _SOURCE.match(body) or "{" in body:
+            return
         if not self._take_score(line, body):
             self._take_fact(line, body)
 
@@ -258,23 +284,20 @@ class RunReader:
         self._add(line, "eval_seconds", match[1], "total_eval_time")
 
     def _take_limit(self, line: LogLine, match: re.Match[str], body: str) -> None:
-        kept = (
-            self.run.limits
-            if not self.run.limits or self.run.limits[-1].text != body.strip()[:200]
-            else self.run.limits[:-1]
-        )
-        self.run.limits = [*kept[:20], self._quote(line, body)]
+        text = body.strip()[:200]
+        limits = self.run.limits
+        kept = limits if not limits or limits[-1].text != text else limits[:-1]
+        self.run.limits = [*kept[:MAX_STATEMENTS], self._quote(line, body)]
 
     def _take_calibration(self, line: LogLine, match: re.Match[str], body: str) -> None:
-        reading = self._reading(line, "train_seconds", match[1], "calibration on training data")
-        self.run.calibration = reading if math.isfinite(reading.value) else None
+        self.run.calibration = self._reading(line, "train_seconds", match[1], "calibration on training data")
 
     def _take_wall(self, line: LogLine, match: re.Match[str], body: str) -> None:
-        if float(match[2]) > float(match[3]):
+        if float(match[2]) > float(match[3]) and len(self.run.overruns) < MAX_STATEMENTS:
             self.run.overruns.append(self._quote(line, body))
 
     def _take_violation(self, line: LogLine, match: re.Match[str], body: str) -> None:
-        if len(self.run.violations) < 20:
+        if len(self.run.violations) < MAX_STATEMENTS:
             self.run.violations.append(self._quote(line, body))
 
     def _take_vocab(self, line: LogLine, match: re.Match[str], body: str) -> None:
@@ -301,8 +324,16 @@ class RunReader:
         step: int | None = None,
     ) -> None:
         reading = self._reading(line, quantity, text, label, factor=factor, stage=stage, step=step)
-        if math.isfinite(reading.value):
-            self.run.readings.append(reading)
+        if reading is None:
+            return
+        readings = self.run.readings
+        if len(readings) >= self._max_readings:
+            # the first ones and the newest ones stay
+            del readings[self._max_readings // 2]
+            self._is_thinned = True
+        else:
+            self.state.budget.readings_left -= 1
+        readings.append(reading)
 
     def _reading(
         self,
@@ -314,11 +345,14 @@ class RunReader:
         factor: float = 1.0,
         stage: Stage = "",
         step: int | None = None,
-    ) -> Reading:
+    ) -> Reading | None:
         plain = text.replace(",", "")[:40]
+        value = float(plain) * factor
+        if not is_sane(value):
+            return None
         return Reading(
             quantity=quantity,
-            value=float(plain) * factor,
+            value=value,
             origin="logged",
             source="log",
             path=self.path,

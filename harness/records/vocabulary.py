@@ -78,6 +78,7 @@ _REFERENCE = (
 )
 # What a run may spend, what it trained on, and scores divided by something are no results.
 _NO_RESULT = r"_train(ing)?_loss_|_max_wall_?(clock|time)_|_(bpb|bpp)_(per_)?(mb|mib|param|step)_|_efficiency_"
+MAX_NAME_CHARACTERS = 200
 _WORDS = re.compile(r"[^a-z0-9Δδσ]+")
 _SYMBOLS = (("Δ", "_delta_"), ("δ", "_delta_"), ("σ", "_std_"), ("±", "_std_"), ("ms/step", "_ms_per_step_"))
 
@@ -101,15 +102,19 @@ class Meaning:
 
 def normalise(name: str) -> str:
     """Return a name in lower case with its words joined and framed by "_"."""
-    text = name[:200]
+    text = name[:MAX_NAME_CHARACTERS]
     for symbol, word in _SYMBOLS:
         text = text.replace(symbol, word)
     return f"_{_WORDS.sub('_', text.lower()).strip('_')}_"
 
 
-@lru_cache(maxsize=4096)
 def read_name(name: str) -> Meaning | None:
     """Return what a key, heading or label means, or None where it names nothing that is judged."""
+    return _read_name(name[:MAX_NAME_CHARACTERS])
+
+
+@lru_cache(maxsize=4096)
+def _read_name(name: str) -> Meaning | None:
     text = normalise(name)
     quantity = next((quantity for quantity, pattern in _QUANTITIES if re.search(pattern, text)), None)
     if quantity is None or re.search(_NO_RESULT, text):

@@ -16,8 +16,8 @@ from harness.verify.witnesses import Choose, find, missing_seeds, nearest, of_ru
 
 def steps_are_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
     """XS1: fails when the claimed steps are not those at which a run ended; far off, it is another run."""
+    witnesses = [*of_runs(case.submission.runs, _steps), *over_seeds(case.submission, _steps)]
     for claim in whole_claims(case, "steps"):
-        witnesses = [*of_runs(case.submission.runs, _steps), *over_seeds(case.submission, _steps)]
         near = nearest(claim, witnesses)
         is_far = near is not None and abs(near.value - claim.value) > rule.limits["other_run_fraction"] * near.value
         if find(claim, witnesses) is None and is_far and claim.statistic == "mean" and missing_seeds(case.submission):
@@ -38,8 +38,8 @@ def times_are_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
     quantities: tuple[Quantity, ...] = ("train_seconds", "eval_seconds")
     for quantity in quantities:
         choose = _times(quantity)
+        witnesses = [*of_runs(case.submission.runs, choose), *over_seeds(case.submission, choose)]
         for claim in whole_claims(case, quantity):
-            witnesses = [*of_runs(case.submission.runs, choose), *over_seeds(case.submission, choose)]
             yield judge(case, rule, _loosened(claim, rule), witnesses)
         for claim in seed_claims(case, quantity):
             yield from judge_seed(case, rule, _loosened(claim, rule), choose)
@@ -47,11 +47,10 @@ def times_are_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
 
 def step_times_are_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
     """XT5: fails when the claimed time of a step is far from the logged average."""
+    witnesses = [*of_runs(case.submission.runs, _step_ms), *over_seeds(case.submission, _step_ms)]
     for claim in whole_claims(case, "step_ms"):
         loose = replace(claim, last_place=max(claim.last_place, rule.relative * claim.value))
-        yield judge(
-            case, rule, loose, [*of_runs(case.submission.runs, _step_ms), *over_seeds(case.submission, _step_ms)]
-        )
+        yield judge(case, rule, loose, witnesses)
     for claim in seed_claims(case, "step_ms"):
         loose = replace(claim, last_place=max(claim.last_place, rule.relative * claim.value))
         yield from judge_seed(case, rule, loose, _step_ms)

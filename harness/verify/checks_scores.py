@@ -20,7 +20,17 @@ from harness.verify.judging import (
     whole_claims,
 )
 from harness.verify.rules import Rule
-from harness.verify.witnesses import distinct_runs, find, is_near, mean_of, nearest, of_runs, over_seeds, readings_of
+from harness.verify.witnesses import (
+    Choose,
+    distinct_runs,
+    find,
+    is_near,
+    mean_of,
+    nearest,
+    of_runs,
+    over_seeds,
+    readings_of,
+)
 
 _SAYS_BEFORE = re.compile(
     r"(?i)pre-?\s?quant|before (?:quant|export|compress)|unquant|post-?\s?ema|float|fp32|bf16|raw model"
@@ -130,15 +140,15 @@ def curve_is_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
     for claim in case.submission.claimed("bpb", "loss"):
         if claim.step is None:
             continue
-        points = [
-            witness
-            for witness in of_runs([*case.submission.runs, *case.submission.earlier_runs], readings_of(claim.quantity))
-            if witness.reading.step == claim.step
-        ]
+        points = list(of_runs([*case.submission.runs, *case.submission.earlier_runs], _at_step(claim)))
         if points and len(distinct_runs(case.submission.runs)) <= 1:
             at_step = replace(claim, label=f"step {claim.step:,}")
             allowed = replace(at_step, last_place=claim.last_place * (1 if claim.last_place < 0.005 else 2))
             yield verdict_of(case, rule, at_step, allowed, points, big=None)
+
+
+def _at_step(claim: Reading) -> Choose:
+    return lambda run: [reading for reading in run.of(claim.quantity) if reading.step == claim.step]
 
 
 def seed_scores_are_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:

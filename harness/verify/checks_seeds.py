@@ -75,8 +75,10 @@ def seeds_are_not_copies(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
             claim = next(reading for reading in lists if reading.text == seed)
             yield case.say(rule, "fail", f"{claim.place}: seed {seed} stands {count} times in the list", claim)
     copies: set[str] = set()
+    exact = {id(run): _exact_scores(run) for run in submission.runs}
     for first, second in combinations(submission.runs, 2):
-        if second.path not in copies and _same_curve(first, second) and _other_seeds(first, second):
+        is_copy = _same_curve(first, second, exact[id(first)], exact[id(second)])
+        if second.path not in copies and is_copy and _other_seeds(first, second):
             copies.add(second.path)
             message = (
                 f"{second.path} ({name_of(second)}) has the same curve as {first.path} ({name_of(first)}): "
@@ -86,14 +88,14 @@ def seeds_are_not_copies(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
             yield case.say(rule, "fail", message, evidence)
 
 
-def _same_curve(first: LoggedRun, second: LoggedRun) -> bool:
+def _exact_scores(run: LoggedRun) -> list[str]:
+    return [r.text for r in run.readings if r.quantity in ("bpb", "loss") and r.last_place < 1e-6]
+
+
+def _same_curve(first: LoggedRun, second: LoggedRun, first_scores: list[str], second_scores: list[str]) -> bool:
     if len(first.curve) >= 3 and len(second.curve) >= 3:
         return first.curve == second.curve
-    exact = [
-        [r.text for r in run.readings if r.quantity in ("bpb", "loss") and r.last_place < 1e-6]
-        for run in (first, second)
-    ]
-    return len(exact[0]) >= 2 and exact[0] == exact[1]
+    return len(first_scores) >= 2 and first_scores == second_scores
 
 
 def _other_seeds(first: LoggedRun, second: LoggedRun) -> bool:

@@ -23,6 +23,9 @@ from harness.verify.witnesses import (
     readings_of,
 )
 
+# Sizes of one run that are added to each other: all of them would be millions.
+MAX_PARTS = 20
+
 
 def total_bytes_are_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
     """XB1: fails when the claimed total is no logged total, or is the model without its code."""
@@ -31,7 +34,8 @@ def total_bytes_are_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
     for run in distinct_runs(case.submission.runs):
         totals = [reading for reading in run.of("bytes_total") if reading.label != "total"]
         code = [reading for reading in run.of("bytes_code") if reading.value > 0]
-        alone = [(total, model) for total in totals for model in compressed_models(run) if total.value == model.value]
+        models = {model.value: model for model in reversed(compressed_models(run))}
+        alone = [(total, models[total.value]) for total in totals if total.value in models]
         if alone and code:
             total, model = alone[0]
             message = (
@@ -112,9 +116,9 @@ def _with_script(case: ForeignCase, models: Sequence[Witness]) -> list[Witness]:
 
 def code_bytes_hold(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
     """XB2: fails when the claimed code bytes are not those of the shipped files; logged ones only soften it."""
+    files = [file for file in file_witnesses(case) if file.value > 0]
     for claim in [*whole_claims(case, "bytes_code"), *seed_claims(case, "bytes_code")]:
         runs = case.submission.runs_of(claim.seed) if claim.seed is not None else case.submission.runs
-        files = [file for file in file_witnesses(case) if file.value > 0]
         logged = [*of_runs(runs, readings_of("bytes_code")), *over_seeds(case.submission, readings_of("bytes_code"))]
         file, log = find(claim, files), find(claim, logged)
         if file is not None or (log is not None and ("compressed" in log.reading.label.split() or not files)):
@@ -139,11 +143,12 @@ def code_bytes_hold(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
 def file_witnesses(case: ForeignCase) -> list[Witness]:
     """Return the sizes that "the code" may mean: each shipped script, all Python files, all scripts."""
     scripts = case.submission.scripts
+    others = [entry for entry in scripts if not entry.path.endswith(".py")]
     python = [entry for entry in scripts if entry.path.endswith(".py")]
     own = [entry for entry in python if "/" not in entry.path]
     sets = [
         *([entry] for entry in python),
-        *([entry] for entry in scripts if entry not in python),
+        *([entry] for entry in others),
         own,
         python,
         scripts,
@@ -164,8 +169,9 @@ def file_witnesses(case: ForeignCase) -> list[Witness]:
 def model_bytes_are_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
     """XB3: fails when the claimed size of the compressed model is logged nowhere."""
     choose = readings_of("bytes_model", "bytes_total")
+    witnesses = [*of_runs(case.submission.runs, choose), *over_seeds(case.submission, choose)]
     for claim in whole_claims(case, "bytes_model"):
-        yield judge(case, rule, claim, [*of_runs(case.submission.runs, choose), *over_seeds(case.submission, choose)])
+        yield judge(case, rule, claim, witnesses)
     for claim in seed_claims(case, "bytes_model"):
         yield from judge_seed(case, rule, claim, choose)
 
@@ -298,11 +304,11 @@ def compressed_models(run: LoggedRun) -> list[Reading]:
 def _totals(run: LoggedRun) -> list[Reading]:
     totals = run.of("bytes_total")
     made = []
-    for model in compressed_models(run):
+    for model in compressed_models(run)[-MAX_PARTS:]:
         made += [
             replace(
                 model, value=model.value + code.value, quantity="bytes_total", label=f"{model.label} + code", text=""
             )
-            for code in run.of("bytes_code")
+            for code in run.of("bytes_code")[-MAX_PARTS:]
         ]
     return [*totals, *made]

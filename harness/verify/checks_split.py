@@ -12,19 +12,19 @@ from harness.verify.rules import Rule
 from harness.verify.witnesses import find, of_runs, readings_of
 
 _PARTIAL = re.compile(
-    r"(?i)\b(?:eval|val)\w*\b[^.\n]{0,60}\b(?:partial|subset|limited|truncated|sampled|first \d|part of|batches)"
-    r"|\b(?:partial|subset|limited|truncated|sampled|first \d[\d,]*)\b[^.\n]{0,60}\b(?:eval|val)"
+    r"(?i)\b(?:eval|val)\w{0,40}\b[^.\n]{0,60}\b(?:partial|subset|limited|truncated|sampled|first \d|part of|batches)"
+    r"|\b(?:partial|subset|limited|truncated|sampled|first \d[\d,]{0,20})\b[^.\n]{0,60}\b(?:eval|val)"
 )
 
 
 def ratio_is_possible(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
     """XM3: fails when a claimed loss and score cannot be of one evaluation: their ratio is the tokenizer's constant."""
+    logged = sorted(_logged_ratios(case.submission.runs), key=lambda pair: pair[0])
     for loss, bpb in _pairs(case):
         if {("loss", loss.seed), ("bpb", bpb.seed), ("loss", None)} & case.convicted or not bpb.value:
             continue
         ratio = loss.value / bpb.value
         slack = ratio * (rule.relative + loss.last_place / loss.value + bpb.last_place / bpb.value)
-        logged = sorted(_logged_ratios(case.submission.runs), key=lambda pair: pair[0])
         known = sorted(rule.limits.values())
         targets = [value for value, _ in logged] or known
         near = min(targets, key=lambda value: abs(value - ratio))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 
 from harness.records.submission import LoggedRun, Reading, Source
 from harness.records.vocabulary import Quantity
@@ -23,6 +24,7 @@ from harness.verify.witnesses import (
     of_readings,
     of_runs,
     over_seeds,
+    remember,
 )
 
 _SOURCES: tuple[Source, ...] = ("summary", "readme")
@@ -234,18 +236,24 @@ def headline(case: ForeignCase) -> Reading | None:
 def score_witnesses(case: ForeignCase, claim: Reading) -> list[Witness]:
     """Return what a score or loss of the whole record may rest on."""
     choose = any_score(claim)
-    runs = case.submission.runs
-    return [
-        *of_runs(runs, choose),
-        *over_seeds(case.submission, choose, with_subsets=claim.quantity == "bpb" and claim.is_headline),
-    ]
+    with_subsets = claim.quantity == "bpb" and claim.is_headline
+
+    def make() -> list[Witness]:
+        means = over_seeds(case.submission, choose, with_subsets=with_subsets)
+        return [*of_runs(case.submission.runs, choose), *means]
+
+    return remember(case.submission, ("scores", choose, with_subsets), make)
 
 
 def any_score(claim: Reading) -> Choose:
     """Choose what a score may be: evaluations after training, the last validation and the best one."""
+    return _any_score(claim.quantity)
 
+
+@cache
+def _any_score(quantity: Quantity) -> Choose:
     def choose(run: LoggedRun) -> list[Reading]:
-        readings = run.of(claim.quantity)
+        readings = run.of(quantity)
         points = [reading for reading in readings if reading.step is not None]
         best = min(points, key=lambda reading: reading.value, default=None)
         return [r for r in readings if r.step is None or r is points[-1] or r is best]

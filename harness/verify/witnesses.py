@@ -11,8 +11,10 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from itertools import combinations
 from statistics import fmean
+from typing import TypeVar, cast
 
 from harness.records.submission import LoggedRun, Reading, Submission
 from harness.records.vocabulary import Quantity
@@ -20,6 +22,7 @@ from harness.records.vocabulary import Quantity
 # Float sums of printed decimals differ from hand-made ones in the last bits.
 _ROUNDING = 1e-9
 MAX_SUBSETS = 2000
+MAX_DISCLOSURES = 1000
 _DISCLOSURE = re.compile(
     r"(?i)\b(?:separate(?:ly)?|post-?hoc|not (?:in|from|part of) the (?:shipped |included )?logs?|"
     r"eval(?:uation)?-?only|re-?evaluat\w*|re-?scored|re-?runs?|offline|independently|log (?:was )?lost|no log)\b"
@@ -29,6 +32,7 @@ _ABOUT_SCORES = re.compile(
 )
 
 Choose = Callable[[LoggedRun], Iterable[Reading]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,13 +56,12 @@ class Witness:
 
 def is_near(claim: Reading, witness: Witness) -> bool:
     """Whether a claim can state a witness: within one unit of the last printed digit (rounded or cut off)."""
-    return any(abs(value - witness.value) <= _allowed(claim, witness) for value in _meanings(claim)) or (
-        claim.bound == "<" and witness.value <= claim.value or claim.bound == ">" and witness.value >= claim.value
-    )
-
-
-def _meanings(claim: Reading) -> list[float]:
-    return [claim.value, *([claim.other_value] if claim.other_value is not None else [])]
+    allowed = _allowed(claim, witness)
+    if abs(claim.value - witness.value) <= allowed:
+        return True
+    if claim.other_value is not None and abs(claim.other_value - witness.value) <= allowed:
+        return True
+    return claim.bound == "<" and witness.value <= claim.value or claim.bound == ">" and witness.value >= claim.value
 
 
 def _allowed(claim: Reading, witness: Witness) -> float:
@@ -82,7 +85,8 @@ def find(claim: Reading, witnesses: Iterable[Witness]) -> Witness | None:
     def rank(witness: Witness) -> tuple[bool, int, bool, float, float]:
         kind = -1 if claim.statistic == "mean" and witness.kind == "mean" else _KINDS.index(witness.kind)
         is_other_stage = bool(claim.stage) and witness.reading.stage != claim.stage
-        distance = min(abs(value - witness.value) for value in _meanings(claim))
+        values = [claim.value, claim.value if claim.other_value is None else claim.other_value]
+        distance = min(abs(value - witness.value) for value in values)
         is_cut_off = distance > claim.last_place / 2 + witness.slack + _ROUNDING
         return is_cut_off, kind, is_other_stage, witness.slack, distance
 
@@ -119,8 +123,19 @@ def name_of(run: LoggedRun) -> str:
     return f"seed {'/'.join(seeds)}" if seeds else run.path
 
 
-def over_seeds(submission: Submission, choose: Choose, *, with_subsets: bool = False) -> Iterator[Witness]:
-    """Yield means over runs: of all of a folder of logs, of the claimed seeds, and where asked of the best ones."""
+def over_seeds(submission: Submission, choose: Choose, *, with_subsets: bool = False) -> Sequence[Witness]:
+    """Return means over runs: of all of a folder of logs, of the claimed seeds, and where asked of the best ones."""
+    return remember(submission, (choose, with_subsets), lambda: list(_over_seeds(submission, choose, with_subsets)))
+
+
+def remember(submission: Submission, key: object, make: Callable[[], T]) -> T:
+    """Return what was made for a key before, or make it: hundreds of claims have the same witnesses."""
+    if key not in submission.memo:
+        submission.memo[key] = make()
+    return cast("T", submission.memo[key])
+
+
+def _over_seeds(submission: Submission, choose: Choose, with_subsets: bool) -> Iterator[Witness]:
     for runs in _groups(submission):
         for readings in _by_stage(runs, choose):
             if len(readings) < 2:
@@ -213,6 +228,7 @@ def _by_stage(runs: Sequence[LoggedRun], choose: Choose) -> list[list[Reading]]:
     return [readings for readings in tables.values() if len(readings) == len(runs)]
 
 
+@cache
 def readings_of(*quantities: Quantity) -> Choose:
     """Make the choice of a run's readings of some quantities."""
     return lambda run: [reading for reading in run.readings if reading.quantity in quantities]
@@ -222,25 +238,25 @@ def is_disclosed(submission: Submission, claim: Reading) -> bool:
     """Whether the folder itself says, on a line with the claimed number, that no log shows it."""
     digits = claim.text.strip()
     is_score = claim.quantity in ("bpb", "loss", "eval_seconds")
-    for line in submission.text.split("\n"):
-        if _DISCLOSURE.search(line) is None:
-            continue
-        if (len(digits) >= 4 and digits in line) or (is_score and _ABOUT_SCORES.search(line) and "log" in line.lower()):
-            return True
-    return False
+    return any(
+        (len(digits) >= 4 and digits in line) or (is_score and is_about_scores)
+        for line, is_about_scores in _disclosures(submission.text)
+    )
+
+
+@lru_cache(maxsize=4)
+def _disclosures(text: str) -> list[tuple[str, bool]]:
+    """Return the lines that say that no log shows something, each with whether it speaks of all the scores."""
+    lines = [line for line in text.split("\n") if _DISCLOSURE.search(line) is not None]
+    return [(line, bool(_ABOUT_SCORES.search(line)) and "log" in line.lower()) for line in lines[:MAX_DISCLOSURES]]
 
 
 def missing_seeds(submission: Submission) -> list[str]:
     """Return the claimed seeds that no log stands for, or whose every log ends before a score after training."""
-    return [
-        seed
-        for seed in submission.claimed_seeds
-        if not any(seed in run.seeds and _has_ended(run, submission) for run in submission.runs)
-    ]
+    has_scores = any(_has_final(run) for run in submission.runs)
+    logged = {seed for run in submission.runs if not has_scores or _has_final(run) for seed in run.seeds}
+    return [seed for seed in submission.claimed_seeds if seed not in logged]
 
 
-def _has_ended(run: LoggedRun, submission: Submission) -> bool:
-    """Whether a run logged a score after training, where other runs of the record did."""
-    if any(reading.step is None for reading in run.finals):
-        return True
-    return not any(reading.step is None for other in submission.runs for reading in other.finals)
+def _has_final(run: LoggedRun) -> bool:
+    return any(reading.step is None for reading in run.finals)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.records import log_stream
-from harness.records.log_stream import LogLine, StreamState, stream_lines
+from harness.records.log_stream import LogBudget, LogLine, StreamState, stream_lines
 
 BORDER = re.compile(r"={40,}|(?:import|from|def|class) [a-zA-Z_].*|#!/.*")
 WORDS = re.compile(r"val_loss|val_bpb|model:|seed\b|OVER|loss:")
@@ -84,10 +84,14 @@ def test_lines_of_steps_are_given_only_while_they_are_wanted() -> None:
     assert [line.number for line in stream_lines(BytesIO(raw), state)] == [1, 2]
 
 
-def test_too_many_lines_of_interest_are_dropped_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_stream, "MAX_KEPT_LINES", 3)
-    found, state = read(b"seed:1\n" * 9)
-    assert [line.number for line in found] == [1, 2, 3]
+def test_of_too_many_lines_of_interest_the_first_and_the_last_are_read_and_it_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(log_stream, "MIN_FIRST_LINES", 3)
+    monkeypatch.setattr(log_stream, "MAX_LAST_LINES", 2)
+    state = StreamState(budget=LogBudget(lines_left=0))
+    found = list(stream_lines(BytesIO(b"seed:1\n" * 9), state))
+    assert [line.number for line in found] == [1, 2, 3, 8, 9]
     assert state.is_dropping
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.records.numbers import Printed, last_place, parse_number
+from harness.records.numbers import MAX_VALUE, Printed, last_place, parse_number
 
 # print: (value in the printed unit, unit, one unit of the last digit, prefix)
 PRINTS = {
@@ -111,7 +111,7 @@ def test_a_fraction_reads_back_to_its_last_digit(value: float, digits: int, form
     assert abs(printed.value - value) <= printed.last_place
 
 
-@given(st.floats(1e-300, 1e300), st.integers(0, 12))
+@given(st.floats(1e-300, 1e17), st.integers(0, 12))
 def test_a_power_of_ten_reads_back(value: float, digits: int) -> None:
     text = f"{value:.{digits}e}"
     printed = read(text)
@@ -126,7 +126,7 @@ def test_any_text_is_read_or_not_without_an_error(text: str, whole: bool) -> Non
 
 
 def test_an_exponent_beyond_floats_has_a_finite_last_place() -> None:
-    assert last_place("1e9999") == 1e308
+    assert last_place("1e9999") == MAX_VALUE
     assert last_place("1.25e-3") == pytest.approx(1e-5)
 
 
