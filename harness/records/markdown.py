@@ -56,6 +56,17 @@ _NUM_SEEDS = re.compile(
 _MEAN_OF = re.compile(
     r"\b(?:mean|average)\b(?: val[_ ]?bpb)?(?: of| is)?\W{0,3}(\d\.\d{3,8})\W{0,3}(?:bits per byte|bits/byte|bpb)", re.I
 )
+_REACHED = re.compile(
+    r"\b(?:reach|get|achieve|obtain|score|land)\w*\b[^.\d\n]{0,40}?(\d\.\d{3,8})"
+    r"\W{0,3}(?:bits per byte|bits/byte|bpb)\b"
+    r"|\bval[_ ]?bpb of\W{0,3}(\d\.\d{3,8})\b",
+    re.I,
+)
+_SCORE = re.compile(r"\b(?:final )?score\W{1,6}(\d\.\d{3,8})\b", re.I)
+_RUN_ITEM = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*+])?\s*\W{0,2}(?:run|exp|trial|attempt)[ _-]?\d+", re.I)
+_IS_PLAN = re.compile(r"(?i)\b(?:targets?|goals?|next steps?|todo|expect(?:ed)?|hope|aim|plan(?:ned)?)\b")
+# A labelled score counts as the headline in front of all sections, or in one on results.
+_IS_OF_RECORD = re.compile(r"(?i)^\s*$|^\s*#\s|result|summary|score|metric|headline|tl;?dr|submission")
 _SEED_ITEM = re.compile(r"^\s*[-*+]\s*\W{0,2}seed\W{0,3}(\d{1,12})\W{1,4}(\d\.\d{3,10})\b(.{0,200})$", re.I)
 _BYTES_IN = re.compile(r"\b(\d{1,2},\d{3},\d{3})\s*(?:bytes|B)\b")
 _SEED_LIST = re.compile(r"^\W{0,6}seeds\W{1,4}((?:\d{1,12}\W{0,3}(?:,|and)\W{0,3}){1,20}\d{1,12})\b", re.I)
@@ -124,6 +135,9 @@ def _read_sentence(line: Line, path: str, readme: Readme, headline: _Headline) -
     if not text.strip():
         return
     headline.num_lines += 1
+    if text.lstrip().startswith(">") or _IS_PLAN.search(text):
+        # a quotation is of somebody else, a plan of no run
+        return
     if text.lstrip().startswith("#") or text.rstrip().endswith((":", ":**")):
         headline.section, headline.section_line = text, line.number
     if text.lstrip().startswith("#") and not readme.title:
@@ -135,23 +149,24 @@ def _read_sentence(line: Line, path: str, readme: Readme, headline: _Headline) -
         if not headline.is_found:
             _read_headline(line, path, readme, headline)
         _read_beside_headline(line, path, readme)
-    if not text.lstrip().startswith(("#", ">")):
+    if not text.lstrip().startswith("#"):
         _read_label(line, path, readme)
 
 
 def _read_headline(line: Line, path: str, readme: Readme, headline: _Headline) -> None:
     """The first score of a title or of a bold line; what stands behind "vs" or "PR" is somebody else's."""
     text = line.text
-    is_marked = text.lstrip().startswith("#") or "**" in text or _LABEL.match(text) is not None
-    if not is_marked and _MEAN_OF.search(text) is None:
+    is_title = text.lstrip().startswith("#")
+    is_labelled = _LABEL.match(text) is not None and _IS_OF_RECORD.search(headline.section)
+    if _SEED_ITEM.match(text) or _RUN_ITEM.match(text) or speaks_of_other_table(headline.section):
         return
-    own = re.split(
-        r"(?i)\bvs\.?\b|\bover (?:the|PR|#|our|baseline)|\bfrom\b|PR ?#|baseline|SOTA|previous|prior|merged", text
-    )[0]
-    match = (_BPB_BEFORE.search(own) or _BPB_AFTER.search(own)) if is_marked else _MEAN_OF.search(own)
+    own = _THEIRS.split(text)[0]
+    match = _REACHED.search(own) or _MEAN_OF.search(own)
+    if is_title or "**" in text or is_labelled:
+        match = _BPB_BEFORE.search(own) or _BPB_AFTER.search(own) or _SCORE.search(own) or match
     if match is None or read_stage(own[: match.start()]) in ("pre_quant", "pre_ttt"):
         return
-    printed = parse_number(match[1])
+    printed = parse_number(next(group for group in match.groups() if group))
     if printed is None:
         return
     reading = make_reading(printed, line.number, path, "headline", Meaning("bpb"))
@@ -167,7 +182,7 @@ def _read_beside_headline(line: Line, path: str, readme: Readme) -> None:
     """Loss, deviation, size and number of seeds in a line with the headline; a number of parameters near the top."""
     text = line.text
     _read_delta(line, path, readme)
-    if _is_about_others(text):
+    if _is_about_others(text) or _RUN_ITEM.match(text):
         return
     statistic: Statistic = "mean" if "mean" in text.lower() else "value"
     is_bold = text.lstrip().startswith("#") or "**" in text
@@ -233,8 +248,8 @@ def _read_label(line: Line, path: str, readme: Readme) -> None:
 
 
 def _is_sentence(label: str) -> bool:
-    """Whether what stands before a ":" or "=" is more than a label: a number, or a bracket that goes on."""
-    return re.search(r"\d\.\d", label) is not None or label.count("(") != label.count(")")
+    """Whether what stands before a ":" or "=" is more than a label: a number, a sum, or a bracket that goes on."""
+    return re.search(r"\d\.\d|\d{3}| \+ ", label) is not None or label.count("(") != label.count(")")
 
 
 def _seed(digits: str, line: Line, path: str, label: str) -> Reading:

@@ -168,4 +168,5 @@ def claimed_runs(runs: Sequence[LoggedRun]) -> list[LoggedRun]:
     for run in runs:
         by_seed[run.seed.text if run.seed else ""] = run
     scored = [run for run in by_seed.values() if run.of("bpb") or run.of("loss")]
-    return scored or list(runs[-1:])
+    ended = [run for run in scored if any(reading.step is None for reading in run.finals)]
+    return ended or scored[-1:] or list(runs[-1:])

@@ -10,6 +10,8 @@ from harness.records.submission import Problem, Reading, Statement
 from harness.records.vocabulary import Meaning, Quantity, normalise
 
 MAX_CLAIMS = 400
+# A smaller bare number under a name with "bytes" is a score of a byte model, or a count of something else.
+MIN_BYTES = 256
 
 
 @dataclass(kw_only=True, slots=True)
@@ -47,35 +49,12 @@ class Readme:
 
 def make_reading(printed: Printed, line: int, path: str, label: str, meaning: Meaning) -> Reading | None:
     """Make the claim of a printed number, or None where unit and meaning do not go together."""
-    quantity = meaning.quantity
-    factor, other = printed.factor, None
-    unit = printed.unit.lower()
-    if quantity.startswith("bytes"):
-        if unit in ("s", "ms", "min", "h", "%", "nats", "bpb"):
-            return None
-        if not unit:
-            name = normalise(label)
-            factor = 1e6 if re.search(r"_mb_", name) else 1e3 if re.search(r"_kb_", name) else 1.0
-            other = printed.value * 2.0**20 if factor == 1e6 else None
-        factor = 1e6 if unit == "m" else factor
-        if printed.binary_factor is not None:
-            other = printed.value * printed.binary_factor
-    elif quantity in ("train_seconds", "eval_seconds"):
-        if not unit:
-            factor = 1e-3 if "_ms_" in normalise(label) else 60.0 if "_min_" in normalise(label) else 1.0
-        elif unit not in ("s", "ms", "sec", "secs", "seconds", "min", "mins", "minutes", "m", "h", "hours"):
-            return None
-    elif quantity == "step_ms":
-        factor = 1e3 if unit in ("s", "sec", "seconds") else 1.0
-    elif (
-        quantity in ("bpb", "loss")
-        and (unit not in ("", "bpb", "bpp", "nats") or abs(printed.value) >= 100)
-        or quantity in ("steps", "params")
-        and unit in ("s", "ms", "mb", "%")
-    ):
+    scale = _scale(printed, meaning.quantity, label)
+    if scale is None:
         return None
+    factor, other_factor = scale
     return Reading(
-        quantity=quantity,
+        quantity=meaning.quantity,
         value=printed.value * factor,
         origin="claimed",
         source="readme",
@@ -83,13 +62,43 @@ def make_reading(printed: Printed, line: int, path: str, label: str, meaning: Me
         line=line,
         text=printed.text[:40],
         label=re.sub(r"[*`]", "", label)[:80],
-        last_place=_place(printed, factor, quantity),
-        other_value=other,
+        last_place=_place(printed, factor, meaning.quantity),
+        other_value=None if other_factor is None else printed.value * other_factor,
         stage=meaning.stage,
         statistic=meaning.statistic,
         is_reference=meaning.is_reference,
         bound=printed.prefix if printed.prefix != "~" else "",
     )
+
+
+def _scale(printed: Printed, quantity: Quantity, label: str) -> tuple[float, float | None] | None:
+    """Return the factor to the quantity's unit, and the other one that "MB" may mean; None where the unit is odd."""
+    unit, name = printed.unit.lower(), normalise(label)
+    if quantity.startswith("bytes"):
+        return _scale_bytes(printed, unit, name)
+    if quantity in ("train_seconds", "eval_seconds"):
+        if unit:
+            is_time = unit in ("s", "ms", "sec", "secs", "seconds", "min", "mins", "minutes", "m", "h", "hours")
+            return (printed.factor, None) if is_time and printed.unit != "M" else None
+        return 1e-3 if "_ms_" in name else 60.0 if "_min_" in name else 1.0, None
+    if quantity == "step_ms":
+        return 1e3 if unit in ("s", "sec", "seconds") else 1.0, None
+    if quantity in ("bpb", "loss") and (unit not in ("", "bpb", "bpp", "nats") or abs(printed.value) >= 100):
+        return None
+    if quantity in ("steps", "params") and unit in ("s", "ms", "mb", "%"):
+        return None
+    return printed.factor, None
+
+
+def _scale_bytes(printed: Printed, unit: str, name: str) -> tuple[float, float | None] | None:
+    if unit in ("s", "ms", "min", "h", "%", "nats", "bpb"):
+        return None
+    if unit:
+        return 1e6 if unit == "m" else printed.factor, printed.binary_factor
+    factor = 1e6 if "_mb_" in name else 1e3 if "_kb_" in name else 1.0
+    if factor == 1.0 and abs(printed.value) < MIN_BYTES:
+        return None
+    return factor, 2.0**20 if factor == 1e6 else None
 
 
 def _place(printed: Printed, factor: float, quantity: Quantity) -> float:

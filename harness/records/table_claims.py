@@ -7,20 +7,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+import re2
+
 from harness.records.numbers import parse_number
 from harness.records.readme_claims import MAX_CLAIMS, Readme, make_reading
 from harness.records.readme_tables import Line, ReadmeTable
 from harness.records.submission import Reading
-from harness.records.vocabulary import (
-    Meaning,
-    Statistic,
-    normalise,
-    read_name,
-    speaks_of_other_runs,
-)
+from harness.records.vocabulary import Meaning, Statistic, normalise, read_name, read_stage, speaks_of_other_runs
 
 _SEED_HEADING = re.compile(r"^_(random_)?seeds?_$|^_run_seed_$|^_seed_(id|no)_$")
-_SEED_CELL = re.compile(r"^(?:seed\s*[=:]?\s*)?(\d{1,12})(?:\s*[(*].*|\s+\D.*)?$", re.I)
+_SEED_CELL = re2.compile(r"(?i)^(?:\S{0,40}?seed\s*[_=:-]?\s*)?(\d{1,12})(?:\s*[(*].*|\s+\D.*|\.(?:log|txt))?$")
+_NAMED_SEED = re.compile(r"(?i)\bseed\W{0,2}\d|seed[_-]?\d+\.(?:log|txt)")
 _SEED_COLUMN = re.compile(r"^_?seed_(\d{1,12})_?$")
 _MEAN = re.compile(r"^_(mean|avg|average)(_|$)|_(mean|avg|average)_$")
 _STD = re.compile(r"^_(std|stdev|sd|std_dev|sigma|sample_std|population_std)(_|$)")
@@ -32,6 +29,27 @@ class _Column(NamedTuple):
     place: int
     heading: str
     meaning: Meaning
+    is_guess: bool = False
+
+
+def _find_seed_column(names: Sequence[str], rows: Sequence[tuple[Line, list[str]]]) -> int | None:
+    """Return the column that names the seeds: by heading, else a first column of "seed 42" or `train_seed42.log`."""
+    by_heading = next((i for i, name in enumerate(names) if _SEED_HEADING.match(name)), None)
+    if by_heading is not None:
+        return by_heading
+    first = [cells[0] for _, cells in rows if cells]
+    return 0 if sum(_NAMED_SEED.search(cell) is not None for cell in first) >= 2 else None
+
+
+def _is_row_of_others(cells: Sequence[str], index: int) -> bool:
+    """Whether a cell beside the seed says that the row is of another submission."""
+    words = [cell for i, cell in enumerate(cells) if i != index and re.search(r"[A-Za-z]{3}", cell)]
+    return any(speaks_of_other_runs(word) and not _OURS.search(word) for word in words)
+
+
+def _is_plain_score(reading: Reading) -> bool:
+    """Whether a number under a heading that names only a stage can be bits a byte and nothing else."""
+    return 0.95 <= reading.value <= 1.6 and reading.last_place <= 1e-3
 
 
 class TableReader:
@@ -58,19 +76,23 @@ class TableReader:
         headings, rows = table.headings, table.rows
         names = [normalise(heading) for heading in headings]
         self._read_differences(headings, rows)
-        if (seed := next((i for i, name in enumerate(names) if _SEED_HEADING.match(name)), None)) is not None:
+        if (seed := _find_seed_column(names, rows)) is not None:
             self._read_by_seed(seed, headings, rows)
         elif sum(bool(_SEED_COLUMN.match(name)) for name in names) >= 1 and not _SEED_COLUMN.match(names[0]):
             self._read_turned(headings, rows)
         elif names and re.match(r"^_steps?_$", names[0]):
             self._read_curve(headings, rows)
-        elif len(headings) == 2 and names[1] in ("_value_", "_result_", "_values_"):
-            self._read_values(rows)
+        elif len(headings) == 2 and names[1] in ("_value_", "_result_", "_values_", "__", "_bytes_"):
+            self._read_values(rows, "bytes" if names[1] == "_bytes_" else "")
 
     def _columns(self, headings: Sequence[str], skip: int) -> list[_Column]:
         columns = []
         for i, heading in enumerate(headings):
             meaning = read_name(heading)
+            if meaning is None and read_stage(heading) and not speaks_of_other_runs(heading):
+                meaning = Meaning("bpb", read_stage(heading))
+                columns += [_Column(i, heading, meaning, is_guess=True)] if i != skip else []
+                continue
             if i == skip or meaning is None or meaning.is_reference or meaning.statistic == "delta":
                 continue
             columns.append(_Column(i, heading, meaning))
@@ -86,7 +108,7 @@ class TableReader:
             name = normalise(cell)
             match = _SEED_CELL.match(cell)
             statistic: Statistic = "mean" if _MEAN.search(name) else "std" if _STD.match(name) else "value"
-            if match is None and statistic == "value":
+            if (match is None and statistic == "value") or _is_row_of_others(cells, index):
                 continue
             seed = (match[1].lstrip("0") or "0") if match and statistic == "value" else None
             if seed is not None and columns and not is_comparison:
@@ -130,9 +152,9 @@ class TableReader:
             for column in columns:
                 self._read_cell(line, cells, column, None, "value", step=int(step.value * step.factor))
 
-    def _read_values(self, rows: Sequence[tuple[Line, list[str]]]) -> None:
+    def _read_values(self, rows: Sequence[tuple[Line, list[str]]], unit: str) -> None:
         for line, cells in rows:
-            meaning = read_name(re.sub(r"[*`]", "", cells[0])) if len(cells) > 1 else None
+            meaning = read_name(f"{re.sub(r'[*`]', '', cells[0])} {unit}") if len(cells) > 1 else None
             if meaning is None or meaning.is_reference or meaning.statistic == "delta":
                 continue
             self._read_cell(line, cells, _Column(1, cells[0], meaning), None, meaning.statistic)
@@ -155,7 +177,7 @@ class TableReader:
         meaning = column.meaning
         statistic = statistic if statistic != "value" else meaning.statistic
         reading = make_reading(printed, line.number, self.path, column.heading, meaning)
-        if reading is None:
+        if reading is None or (column.is_guess and statistic != "std" and not _is_plain_score(reading)):
             return
         self.readme.claims.append(replace(reading, seed=seed, statistic=statistic, step=step, context=line.text[:300]))
 

@@ -74,7 +74,7 @@ _STATISTICS: tuple[tuple[Statistic, str], ...] = (
 )
 _REFERENCE = (
     r"_(base|baseline|comparison|prior|previous|prev|sota|leaderboard|record|reference|ref|pr|parent|upstream|old|"
-    r"naive|merged|target|threshold|limit|cap|budget|disclosure|rerun|ablation|ablations|other|original|others)_|_pr\d+_"
+    r"naive|merged|author|authors|theirs|their|upstream|target|goal|threshold|limit|cap|budget|disclosure|rerun|ablation|ablations|other|original|others)_|_pr\d+_"
 )
 # What a run may spend, what it trained on, and scores divided by something are no results.
 _NO_RESULT = r"_train(ing)?_loss_|_max_wall_?(clock|time)_|_(bpb|bpp)_(per_)?(mb|mib|param|step)_|_efficiency_"

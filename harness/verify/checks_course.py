@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from harness.records.submission import LoggedRun, Reading
 from harness.records.vocabulary import Quantity
 from harness.verify.findings import Finding, FindingStatus
 from harness.verify.foreign_case import ForeignCase, show_number
-from harness.verify.judging import judge, judge_seed, seed_claims, whole_claims
+from harness.verify.judging import headline, judge, judge_seed, score_witnesses, seed_claims, whole_claims
 from harness.verify.rules import Rule
 from harness.verify.witnesses import Choose, find, missing_seeds, nearest, of_runs, over_seeds
 
@@ -95,9 +96,7 @@ def time_cap_is_kept(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
     if case.submission.is_main_track is not True:
         return
     cap = rule.limits["cap_seconds"]
-    clocks: tuple[tuple[Quantity, str], ...] = (("train_seconds", "training"), ("eval_seconds", "evaluation"))
-    for quantity, words in clocks:
-        times = [r for run in case.submission.runs for r in run.of(quantity) if r.step is None]
+    for words, times in (("training", _training_times(case)), ("evaluation", _evaluation_times(case))):
         if not times:
             continue
         longest = max(times, key=lambda reading: reading.value)
@@ -106,6 +105,34 @@ def time_cap_is_kept(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
         is_fail = over > cap * rule.limits["fail_fraction"]
         status: FindingStatus = "fail" if is_fail else "note" if over > rule.limits["slight_seconds"] else "pass"
         yield case.say(rule, status, message, longest)
+
+
+def _training_times(case: ForeignCase) -> list[Reading]:
+    """Return the training times of the claimed runs: the one that has the headline score, or its family of logs."""
+    claim = headline(case)
+    hit = find(claim, score_witnesses(case, claim)) if claim is not None else None
+    runs = case.submission.runs
+    if hit is not None:
+        family = re.sub(r"\d+", "#", hit.reading.path)
+        own = [run for run in runs if run.path == hit.reading.path] if hit.kind == "run" else []
+        runs = own or [run for run in runs if re.sub(r"\d+", "#", run.path) == family] or runs
+    return [reading for run in runs for reading in run.of("train_seconds") if reading.step is None]
+
+
+def _evaluation_times(case: ForeignCase) -> list[Reading]:
+    """Return the times of the evaluations that gave the headline score; others do not count against the limit."""
+    claim = headline(case)
+    hit = find(claim, score_witnesses(case, claim)) if claim is not None else None
+    if hit is None:
+        return []
+    label = hit.reading.label.removesuffix("_exact")
+    times = []
+    for run in case.submission.runs:
+        scores = [score for score in run.of("bpb") if score.label.removesuffix("_exact") == label]
+        chosen = [score for score in scores if score is hit.reading] if hit.kind == "run" else scores[-1:]
+        lines = {line for score in chosen if score.line for line in (score.line - 1, score.line)}
+        times += [reading for reading in run.of("eval_seconds") if reading.line in lines]
+    return times
 
 
 def calibration_is_inside(case: ForeignCase, rule: Rule) -> Iterator[Finding]:

@@ -84,7 +84,7 @@ def _before_export(case: ForeignCase, rule: Rule, claim: Reading) -> Finding | N
         if w.reading.step is None and w.reading.stage not in ("pre_quant", "pre_ttt")
     ]
     before = find(claim, [w for w in score_witnesses(case, claim) if w not in after])
-    if before is None or not after or find(claim, after) is not None or before.kind != "run":
+    if before is None or not after or find(claim, after) is not None or before.kind not in ("run", "mean"):
         return None
     run = next(run for run in case.submission.runs if before.reading in run.readings)
     stored = [

@@ -82,7 +82,12 @@ def _judge_total(case: ForeignCase, rule: Rule, claim: Reading) -> Iterator[Find
         )
     else:
         is_copy = claim.source == "readme" and _is_right_elsewhere(case, claim, witnesses)
-        severity: Severity = "minor" if claim.last_place >= 1000 or is_copy else "major"
+        near = nearest(claim, witnesses)
+        cap = case.submission.byte_cap
+        is_slight = near is not None and abs(near.value - claim.value) <= rule.limits["other_run_fraction"] * near.value
+        is_under = near is not None and (cap is None or max(near.value, claim.value) <= cap)
+        is_minor = claim.last_place >= 1000 or is_copy or (is_slight and is_under)
+        severity: Severity = "minor" if is_minor else "major"
         yield from judge_seed(case, rule, claim, _totals, severity=severity)
 
 

@@ -139,7 +139,7 @@ HEADLINES = [
     "**Best of 3: 1.0894 bpb**", "**val_bpb: 1.0894** over the baseline's 1.2244 BPB", "Score: val_bpb of 1.0894",
 ]  # fmt: skip
 NO_HEADLINES = [
-    "We reach 1.0894 BPB.", "baseline val_bpb: 1.2244", "**PR #12: 1.1000 BPB**, ours is lower", "### Pre-quant val_bpb: 1.0894",
+    "We hope to reach 1.0894 BPB.", "baseline val_bpb: 1.2244", "**PR #12: 1.1000 BPB**, ours is lower", "### Pre-quant val_bpb: 1.0894",
     "> val_bpb: 1.0894", "**-0.0050 BPB**", "**1.2x BPB**", "**val_bpb: 12.0894**", "```\n**val_bpb: 1.0894**\n```",
     "**previous record 1.1147 BPB**", "<!-- val_bpb 1.1 -->",
 ]  # fmt: skip
