@@ -8,7 +8,7 @@ prose are left alone: nobody is convicted by a sentence that may mean something 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
@@ -81,7 +81,8 @@ class Readme:
     @property
     def is_full(self) -> bool:
         """Whether it has stated as much as is read."""
-        return max(map(len, (self.claims, self.seeds, self.pairs, self.differences, self.commands))) >= MAX_CLAIMS
+        kept: tuple[Sized, ...] = (self.claims, self.seeds, self.pairs, self.differences, self.commands)
+        return any(len(items) >= MAX_CLAIMS for items in kept)
 
 
 class _Line(NamedTuple):

@@ -37,6 +37,7 @@ class PrintedFloat(float):
     """A float that remembers how it was printed."""
 
     __slots__ = ("text",)
+    text: str
 
     def __new__(cls, text: str) -> PrintedFloat:
         """Read a number, and keep its print."""

@@ -103,10 +103,7 @@ def curve_is_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
     for claim in case.submission.claimed("bpb", "loss"):
         if claim.step is None:
             continue
-        points = [
-            witness
-            for witness in of_runs([*case.submission.runs, *case.submission.earlier_runs], _at_step(claim))
-        ]
+        points = list(of_runs([*case.submission.runs, *case.submission.earlier_runs], _at_step(claim)))
         if points and len(distinct_runs(case.submission.runs)) <= 1:
             at_step = replace(claim, label=f"step {claim.step:,}")
             allowed = replace(at_step, last_place=claim.last_place * (1 if claim.last_place < 0.005 else 2))

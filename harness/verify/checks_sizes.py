@@ -11,10 +11,10 @@ from harness.verify.findings import Finding, FindingStatus, Severity
 from harness.verify.foreign_case import ForeignCase, outcome, show_number
 from harness.verify.judging import agree, judge, judge_seed, seed_claims, verdict_of, whole_claims
 from harness.verify.rules import Rule
-from harness.verify.witnesses import Witness, distinct_runs, find, nearest, of_runs, over_seeds, readings_of
+from harness.verify.witnesses import Witness, distinct_runs, find, nearest, of_runs, over_seeds, readings_of, remember
 
 # Sizes of one run that are added to each other: all of them would be millions.
-MAX_PARTS = 20
+MAX_PARTS = 5
 
 
 def total_bytes_are_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
@@ -36,15 +36,9 @@ def total_bytes_are_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
 
 
 def _judge_total(case: ForeignCase, rule: Rule, claim: Reading) -> Iterator[Finding]:
-    runs = case.submission.runs_of(claim.seed) if claim.seed is not None else case.submission.runs
-    if claim.seed is not None and not runs:
+    if claim.seed is not None and not case.submission.runs_of(claim.seed):
         return
-    witnesses = list(of_runs(runs, _totals))
-    parts = list(of_runs(runs, compressed_models))
-    if claim.seed is None:
-        witnesses += over_seeds(case.submission, _totals)
-        parts += over_seeds(case.submission, compressed_models)
-    witnesses += _with_script(case, [witness for witness in parts if witness.kind == "run"])
+    witnesses, parts = remember(case.submission, ("totals", claim.seed), lambda: _total_witnesses(case, claim.seed))
     if find(claim, witnesses) is None and (part := find(claim, parts)) is not None and witnesses:
         total = nearest(claim, witnesses)
         assert total is not None
@@ -69,6 +63,18 @@ def _judge_total(case: ForeignCase, rule: Rule, claim: Reading) -> Iterator[Find
     else:
         severity: Severity = "minor" if claim.last_place >= 1000 else "major"
         yield from judge_seed(case, rule, claim, _totals, severity=severity)
+
+
+def _total_witnesses(case: ForeignCase, seed: str | None) -> tuple[list[Witness], list[Witness]]:
+    """Return what a total may rest on, and the models alone; of one seed, or of the whole record."""
+    runs = case.submission.runs_of(seed) if seed is not None else case.submission.runs
+    witnesses = list(of_runs(runs, _totals))
+    parts = list(of_runs(runs, compressed_models))
+    if seed is None:
+        witnesses += over_seeds(case.submission, _totals)
+        parts += over_seeds(case.submission, compressed_models)
+    witnesses += _with_script(case, [witness for witness in parts if witness.kind == "run"])
+    return witnesses, parts
 
 
 def _is_right_elsewhere(case: ForeignCase, claim: Reading, witnesses: Sequence[Witness]) -> bool:
