@@ -11,7 +11,7 @@ import heapq
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain
 from typing import IO
 
 import re2
@@ -24,6 +24,7 @@ MAX_RECORD_BYTES = 4 * 2**30
 _TOO_LARGE = f"not read: the logs of a record are read up to {MAX_RECORD_BYTES / 2**30:.0f} GiB in all"
 # Of a log with too many lines of interest, the first ones and the last ones are read: there the final scores stand.
 MIN_FIRST_LINES = 500
+CHARACTERS_OF_A_LINE = 256
 MAX_LAST_LINES = 2000
 LAST_BYTES = 256 * 2**10
 
@@ -53,14 +54,14 @@ class LogBudget:
 
     Attributes:
         bytes_left: of text.
-        lines_left: of interest; a few of each log are read in any case.
+        lines_left: of interest, a long one counting as several; a few of each log are read in any case.
         readings_left: numbers that are kept; a few of each run are in any case.
         runs_left: runs that are kept; the last of each log is in any case.
     """
 
     bytes_left: int = MAX_RECORD_BYTES
-    lines_left: int = 100_000
-    readings_left: int = 20_000
+    lines_left: int = 60_000
+    readings_left: int = 10_000
     runs_left: int = 200
 
 
@@ -98,11 +99,13 @@ def stream_lines(handle: IO[bytes], state: StreamState) -> Iterator[LogLine]:
         if not state.is_binary and (b"\0" in block or not _is_text(block)):
             state.is_binary = True
         place = 0
-        for line, end in islice(_lines_of_interest(block, number, state), num_first):
+        for line, end in _lines_of_interest(block, number, state) if num_first > 0 else ():
             yield line
             place = end
-            num_first -= 1
-        if not num_first:
+            num_first -= 1 + len(line.text) // CHARACTERS_OF_A_LINE
+            if num_first <= 0:
+                break
+        if num_first <= 0:
             last += block[place:]
             state.is_dropping = state.is_dropping or len(last) > LAST_BYTES
             last = last[-LAST_BYTES:]

@@ -26,6 +26,7 @@ MIN_READINGS = 100
 MIN_RUNS = 2
 MAX_STATEMENTS = 20
 MAX_EVIDENCE_CHARACTERS = 4000
+MAX_PREFIX_CHARACTERS = 300
 
 _N = r"(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"
 _I = r"(\d[\d,]*)"
@@ -162,7 +163,7 @@ class RunReader:
 
     def _take(self, line: LogLine) -> None:
         text = line.text
-        prefix = _PREFIX.match(text[: 2 * MAX_EVIDENCE_CHARACTERS])
+        prefix = _PREFIX.match(text[:MAX_PREFIX_CHARACTERS])
         body = text[prefix.end() :] if prefix else text
         if self._half is not None:
             first, start = self._half

@@ -21,10 +21,11 @@ from harness.verify.witnesses import (
     of_runs,
     over_seeds,
     readings_of,
+    remember,
 )
 
 # Sizes of one run that are added to each other: all of them would be millions.
-MAX_PARTS = 20
+MAX_PARTS = 5
 
 
 def total_bytes_are_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
@@ -46,15 +47,9 @@ def total_bytes_are_logged(case: ForeignCase, rule: Rule) -> Iterator[Finding]:
 
 
 def _judge_total(case: ForeignCase, rule: Rule, claim: Reading) -> Iterator[Finding]:
-    runs = case.submission.runs_of(claim.seed) if claim.seed is not None else case.submission.runs
-    if claim.seed is not None and not runs:
+    if claim.seed is not None and not case.submission.runs_of(claim.seed):
         return
-    witnesses = list(of_runs(runs, _totals))
-    parts = list(of_runs(runs, compressed_models))
-    if claim.seed is None:
-        witnesses += over_seeds(case.submission, _totals)
-        parts += over_seeds(case.submission, compressed_models)
-    witnesses += _with_script(case, [witness for witness in parts if witness.kind == "run"])
+    witnesses, parts = remember(case.submission, ("totals", claim.seed), lambda: _total_witnesses(case, claim.seed))
     if find(claim, witnesses) is None and (part := find(claim, parts)) is not None and witnesses:
         own = [witness for witness in witnesses if witness.reading.path == part.reading.path]
         total = nearest(claim, own or witnesses)
@@ -100,6 +95,18 @@ def _true_extreme(case: ForeignCase, claim: Reading) -> Reading | None:
     largest = max(totals, key=lambda reading: reading.value, default=None)
     slack = claim.last_place + 0.5
     return largest if largest is not None and largest.value > claim.value + slack else None
+
+
+def _total_witnesses(case: ForeignCase, seed: str | None) -> tuple[list[Witness], list[Witness]]:
+    """Return what a total may rest on, and the models alone; of one seed, or of the whole record."""
+    runs = case.submission.runs_of(seed) if seed is not None else case.submission.runs
+    witnesses = list(of_runs(runs, _totals))
+    parts = list(of_runs(runs, compressed_models))
+    if seed is None:
+        witnesses += over_seeds(case.submission, _totals)
+        parts += over_seeds(case.submission, compressed_models)
+    witnesses += _with_script(case, [witness for witness in parts if witness.kind == "run"])
+    return witnesses, parts
 
 
 def _is_right_elsewhere(case: ForeignCase, claim: Reading, witnesses: Sequence[Witness]) -> bool:

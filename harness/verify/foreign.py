@@ -66,6 +66,9 @@ CHECKS: Mapping[str, Check] = {
 }
 
 
+READING_RULE = "XF1"
+
+
 def examine_foreign(case: ForeignCase, rules: Sequence[Rule], examiner: Examiner) -> Iterator[Finding]:
     """Take one foreign record through its rules; a rule whose claim is not made says nothing."""
     by_id = {rule.id: rule for rule in rules}

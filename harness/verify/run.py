@@ -15,7 +15,7 @@ from harness.verify.across import Peer, examine_across, make_peer
 from harness.verify.artifact import DECODE_CHECKS
 from harness.verify.case import NativeCase
 from harness.verify.findings import LEVELS, Finding, InternalError, RecordRow, Report
-from harness.verify.foreign import examine_foreign, make_foreign_row
+from harness.verify.foreign import READING_RULE, examine_foreign, make_foreign_row
 from harness.verify.foreign_case import ForeignCase
 from harness.verify.replay import Replay, Retrainer, Scorer
 from harness.verify.rules import Rule, RuleBook, load_rules
@@ -120,7 +120,13 @@ def _examine_all_foreign(folders: Sequence[ForeignFolder], book: RuleBook, num_j
 
 def _examine_foreign(found: ForeignFolder, rules: Sequence[Rule]) -> _Examined:
     examiner = Examiner()
-    case = ForeignCase(found.format.read(found.folder))
+    name, kind = found.folder.name, found.format.name
+    try:
+        case = ForeignCase(found.format.read(found.folder))
+    except Exception as error:  # dialects are plugins: one that raises does not take the other records with it
+        rule = next(rule for rule in rules if rule.id == READING_RULE)
+        findings = [rule.gap(name, examiner.keep_error(name, rule, error))]
+        return _Examined(row=RecordRow(record=name, kind=kind), findings=findings, errors=examiner.errors)
     findings = list(examine_foreign(case, rules, examiner))
     return _Examined(row=make_foreign_row(case), findings=findings, errors=examiner.errors)
 

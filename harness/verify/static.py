@@ -76,11 +76,15 @@ class Examiner:
         except UnavailableError as gap:
             return [rule.gap(record, str(gap))]
         except Exception as error:
-            message = f"internal error in {rule.id}: {type(error).__name__}: {error}"
-            self.errors.append(
-                InternalError(record=record, rule=rule.id, message=message, traceback=traceback.format_exc())
-            )
-            return [rule.gap(record, message)]
+            return [rule.gap(record, self.keep_error(record, rule, error))]
+
+    def keep_error(self, record: str, rule: Rule, error: Exception) -> str:
+        """Keep an error that is being handled; returns it in words."""
+        message = f"internal error in {rule.id}: {type(error).__name__}: {error}"
+        self.errors.append(
+            InternalError(record=record, rule=rule.id, message=message, traceback=traceback.format_exc())
+        )
+        return message
 
 
 def examine(

@@ -64,9 +64,12 @@ def is_near(claim: Reading, witness: Witness) -> bool:
     return claim.bound == "<" and witness.value <= claim.value or claim.bound == ">" and witness.value >= claim.value
 
 
+def _place(claim: Reading) -> float:
+    return claim.last_place or (1.0 if claim.quantity in ("train_seconds", "eval_seconds") else 0.0)
+
+
 def _allowed(claim: Reading, witness: Witness) -> float:
-    place = claim.last_place or (1.0 if claim.quantity in ("train_seconds", "eval_seconds") else 0.0)
-    return place + witness.slack + _ROUNDING * max(1.0, abs(witness.value))
+    return _place(claim) + witness.slack + _ROUNDING * max(1.0, abs(witness.value))
 
 
 def is_binary(claim: Reading, witness: Witness) -> bool:
@@ -80,7 +83,7 @@ def is_binary(claim: Reading, witness: Witness) -> bool:
 
 def find(claim: Reading, witnesses: Iterable[Witness]) -> Witness | None:
     """Return the witness that a claim states, or None: one of its own kind and stage, and as exact as there is."""
-    near = [witness for witness in witnesses if is_near(claim, witness)]
+    near = [witness for witness in _candidates(claim, witnesses) if is_near(claim, witness)]
 
     def rank(witness: Witness) -> tuple[bool, int, bool, float, float]:
         kind = -1 if claim.statistic == "mean" and witness.kind == "mean" else _KINDS.index(witness.kind)
@@ -91,6 +94,14 @@ def find(claim: Reading, witnesses: Iterable[Witness]) -> Witness | None:
         return is_cut_off, kind, is_other_stage, witness.slack, distance
 
     return min(near, key=rank, default=None)
+
+
+def _candidates(claim: Reading, witnesses: Iterable[Witness]) -> Iterable[Witness]:
+    """Leave out what a plain claim is far from: there may be thousands, and few that need a closer look."""
+    if claim.other_value is not None or claim.bound:
+        return witnesses
+    value, place = claim.value, _place(claim) + _ROUNDING
+    return [w for w in witnesses if abs(value - w.value) <= place + w.slack + _ROUNDING * abs(w.value)]
 
 
 _KINDS = ("run", "mean", "extreme", "subset", "part")
@@ -107,8 +118,9 @@ def nearest(claim: Reading, witnesses: Iterable[Witness]) -> Witness | None:
 def of_runs(runs: Iterable[LoggedRun], choose: Choose) -> Iterator[Witness]:
     """Yield each chosen reading of each run."""
     for run in runs:
+        name = name_of(run)
         for reading in choose(run):
-            yield Witness(value=reading.value, slack=reading.last_place / 2, reading=reading, what=name_of(run))
+            yield Witness(value=reading.value, slack=reading.last_place / 2, reading=reading, what=name)
 
 
 def of_readings(readings: Iterable[Reading]) -> Iterator[Witness]:
