@@ -9,7 +9,7 @@ split and never reports a number of its own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -103,8 +103,36 @@ class ParamCounts:
 class TrainingRun(Protocol):
     """What the harness hands to `Method.train`: a seeded, clocked way to train, and nothing else."""
 
-    def fit(self, network: Network, *, share: float = 1.0) -> Network:
-        """Train `network` for `share` of the budget under the run's recipe and return it (averaged if asked for)."""
+    def fit(
+        self,
+        network: Network,
+        *,
+        share: float = 1.0,
+        flops_per_step: Callable[[int], float] | None = None,
+        before_step: Callable[[float], None] | None = None,
+    ) -> Network:
+        """Train `network` for `share` of the budget under the run's recipe and return it (averaged if asked for).
+
+        Args:
+            network: of the kind that `Method.build` makes, or of another one.
+            share: part of the whole budget; the shares of a run add up to at most 1.
+            flops_per_step: as `Method.flops_per_step`, for a network of another kind than `build` makes.
+            before_step: called before each step with the part of this fit that is over, in [0, 1). It may change the
+                network; what it must remember from step to step belongs into parameters and buffers, since those
+                are what a checkpoint holds and what is put back after warm-up steps.
+        """
+        ...
+
+    def calibrate(self, network: Network, *, num_tokens: int) -> Mapping[str, Tensor]:
+        """Measure the inputs of the linear maps of `network` on the first tokens of training, within the budget.
+
+        Args:
+            network: as it is after a `fit`; left as it is.
+            num_tokens: tokens to run, rounded up to whole micro-batches.
+
+        Returns:
+            The second moments E[x x^T] (I, I), float64, of each `harness.nn.layers.Linear`, by its name.
+        """
         ...
 
 
