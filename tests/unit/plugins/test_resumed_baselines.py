@@ -16,6 +16,7 @@ CASES = [
     ("pruning", "updates=4"),
     ("pruning", "pace=one_shot"),
     ("pruning", "ema_decay=0.9"),
+    ("quantised", "qat_begin=0.5"),
 ]
 
 
