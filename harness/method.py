@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -31,6 +31,14 @@ class Settings(BaseModel):
     """Base of a plugin's model settings: typed, frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def settle(self, setup: Setup) -> Self:
+        """Return settings in which nothing is left that a decoder would lack, by default these ones.
+
+        Called once, before a new run; what is returned is what the record and the artifact hold. Override it where a
+        setting is worked out from the data or from another record, and write the result out.
+        """
+        return self
 
 
 class ExportSettings(BaseModel):
@@ -68,6 +76,40 @@ class Task:
 
     vocab_size: int
     context: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordSizes:
+    """How large the stored file of a record is, measured on the file.
+
+    Attributes:
+        num_params_stored: unique coded numbers, scales included.
+        artifact_bytes: size of the file.
+        overhead_bytes: bytes of it that hold no tensor: tokenizer, header, framing.
+        bits_by_scheme: stored bits a number, scales included, of all tensors under each quantisation scheme.
+    """
+
+    num_params_stored: int
+    artifact_bytes: int
+    overhead_bytes: int
+    bits_by_scheme: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What settings may be worked out from before a run.
+
+    Attributes:
+        task: sizes of the data.
+        export: how tensors will be stored.
+        sizes_of: measures the record in a folder; raises RecordError or ArtifactError where there is none.
+        say: tells the user one thing worth knowing.
+    """
+
+    task: Task
+    export: ExportSettings
+    sizes_of: Callable[[str], RecordSizes]
+    say: Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
