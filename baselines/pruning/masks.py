@@ -65,7 +65,7 @@ def prune(maps: Sequence[MaskedLinear], sparsity: float, scope: Scope) -> None:
         num_masked = max(num_to_prune(magnitude.numel(), sparsity), int((magnitude < 0).sum()))
         kept = torch.ones_like(magnitude, dtype=torch.bool)
         kept[torch.sort(magnitude, stable=True).indices[:num_masked]] = False
-        for one, part in zip(group, kept.split([one.mask.numel() for one in group]), strict=True):
+        for one, part in zip(group, torch.split_with_sizes(kept, [one.mask.numel() for one in group]), strict=True):
             one.mask.copy_(part.view_as(one.mask))
     zero_masked(maps)
 

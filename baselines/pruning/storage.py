@@ -33,7 +33,7 @@ def split_weight(planned: PlannedTensor) -> list[PlannedTensor]:
             f"{planned.name}: scheme {planned.scheme} does not store a mask apart. Set storage=zeros, or a scheme "
             "fp32, fp16, int4..int8 with -row or -tensor"
         )
-    weight_OI = np.asarray(planned.value, np.float32)
+    weight_OI: Array = np.asarray(planned.value, np.float32)
     mask_OI = weight_OI != 0
     parts = {MASK: (mask_OI.astype(np.float32), "integers", "masks")}
     name = planned.scheme

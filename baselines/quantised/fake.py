@@ -53,7 +53,7 @@ class QuantisedWeight(WeightGenerator):
         """Return the weight (O, I) that acts, differentiable."""
         if not self.is_on:
             return self.latent
-        return cast(Tensor, _StraightThrough.apply(self.latent, self.scheme))
+        return cast(Tensor, _StraightThrough.apply(self.latent, self.scheme))  # type: ignore[no-untyped-call]
 
     def generate_all(self) -> Sequence[Tensor]:
         """Return the weight without a graph."""
