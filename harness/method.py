@@ -9,9 +9,9 @@ split and never reports a number of its own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -31,6 +31,14 @@ class Settings(BaseModel):
     """Base of a plugin's model settings: typed, frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def settle(self, setup: Setup) -> Self:
+        """Return settings in which nothing is left that a decoder would lack, by default these ones.
+
+        Called once, before a new run; what is returned is what the record and the artifact hold. Override it where a
+        setting is worked out from the data or from another record, and write the result out.
+        """
+        return self
 
 
 class ExportSettings(BaseModel):
@@ -71,6 +79,40 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RecordSizes:
+    """How large the stored file of a record is, measured on the file.
+
+    Attributes:
+        num_params_stored: unique coded numbers, scales included.
+        artifact_bytes: size of the file.
+        overhead_bytes: bytes of it that hold no tensor: tokenizer, header, framing.
+        bits_by_scheme: stored bits a number, scales included, of all tensors under each quantisation scheme.
+    """
+
+    num_params_stored: int
+    artifact_bytes: int
+    overhead_bytes: int
+    bits_by_scheme: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What settings may be worked out from before a run.
+
+    Attributes:
+        task: sizes of the data.
+        export: how tensors will be stored.
+        sizes_of: measures the record in a folder; raises RecordError or ArtifactError where there is none.
+        say: tells the user one thing worth knowing.
+    """
+
+    task: Task
+    export: ExportSettings
+    sizes_of: Callable[[str], RecordSizes]
+    say: Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ParamGroup:
     """Parameters that one optimiser treats alike.
 
@@ -103,8 +145,36 @@ class ParamCounts:
 class TrainingRun(Protocol):
     """What the harness hands to `Method.train`: a seeded, clocked way to train, and nothing else."""
 
-    def fit(self, network: Network, *, share: float = 1.0) -> Network:
-        """Train `network` for `share` of the budget under the run's recipe and return it (averaged if asked for)."""
+    def fit(
+        self,
+        network: Network,
+        *,
+        share: float = 1.0,
+        flops_per_step: Callable[[int], float] | None = None,
+        before_step: Callable[[float], None] | None = None,
+    ) -> Network:
+        """Train `network` for `share` of the budget under the run's recipe and return it (averaged if asked for).
+
+        Args:
+            network: of the kind that `Method.build` makes, or of another one.
+            share: part of the whole budget; the shares of a run add up to at most 1.
+            flops_per_step: as `Method.flops_per_step`, for a network of another kind than `build` makes.
+            before_step: called before each step with the part of this fit that is over, in [0, 1). It may change the
+                network; what it must remember from step to step belongs into parameters and buffers, since those
+                are what a checkpoint holds and what is put back after warm-up steps.
+        """
+        ...
+
+    def calibrate(self, network: Network, *, num_tokens: int) -> Mapping[str, Tensor]:
+        """Measure the inputs of the linear maps of `network` on the first tokens of training, within the budget.
+
+        Args:
+            network: as it is after a `fit`; left as it is.
+            num_tokens: tokens to run, rounded up to whole micro-batches.
+
+        Returns:
+            The second moments E[x x^T] (I, I), float64, of each `harness.nn.layers.Linear`, by its name.
+        """
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,14 +11,15 @@ from typing import Any
 import tomli_w
 import torch
 
+from harness.artifact.container import Artifact
 from harness.data.shards import TokenData, prepare
 from harness.errors import DataError, RecordError, UsageError
 from harness.files import write_atomic
 from harness.job import Job, Reporter, RunRequest
-from harness.method import Task
+from harness.method import RecordSizes, Settings, Setup, Task
 from harness.plan import make_plan
 from harness.provenance import describe_environment, harness_code_sha256, hash_sources
-from harness.records.native import CONFIG_FILE
+from harness.records.native import ARTIFACT_FILE, CONFIG_FILE
 from harness.records.schema import Record
 from harness.registry import MethodInfo
 from harness.run_record import RunRecord, make_folder, new_record_fields, run_name
@@ -52,14 +54,15 @@ def prepare_job(
     request, info, ranks, clock = setting.request, setting.info, setting.ranks, setting.clock
     precision = resolve_precision(setting.settings.train.precision, ranks.device)
     recipe = setting.settings.train.model_copy(update={"precision": precision})
-    settings = replace(setting.settings, train=recipe)
     eval_mode = request.resolve_eval_mode(recipe.context)
     request.check_caps()
     micro_batches_of_rank(recipe.num_micro_batches, ranks.rank, ranks.size)
     with clock.pause("data"):
         data = _prepare_data(setting)
     _check_splits(data, recipe.context, eval_mode)
-    method = info.load()(settings.model, Task(vocab_size=data.tokenizer.vocab_size, context=recipe.context))
+    task = Task(vocab_size=data.tokenizer.vocab_size, context=recipe.context)
+    settings = replace(setting.settings, train=recipe, model=_settle_model(setting, task))
+    method = info.load()(settings.model, task)
     plan = make_plan(method, settings, clock.budget, data)
     if request.max_params is not None and plan.num_params_trained > request.max_params:
         raise UsageError(f"{plan.num_params_trained:,} parameters are above --max-params {request.max_params:,}")
@@ -83,6 +86,33 @@ def prepare_job(
     if ranks.is_main:
         setting.reporter.planned(job)
     return job
+
+
+def _settle_model(setting: Setting, task: Task) -> Settings:
+    def say(message: str) -> None:
+        if setting.ranks.is_main:
+            setting.reporter.said(message)
+
+    setup = Setup(task=task, export=setting.settings.export, sizes_of=_measure_record, say=say)
+    return setting.settings.model.settle(setup)
+
+
+def _measure_record(folder: str) -> RecordSizes:
+    """Measure the stored file of a record; what its `record.json` claims plays no part."""
+    path = Path(folder) / ARTIFACT_FILE
+    if not path.is_file():
+        raise RecordError(f"{folder}: no record with an {ARTIFACT_FILE} there; give the folder of a finished run")
+    artifact = Artifact.open(path)
+    bits, numbers = Counter[str](), Counter[str]()
+    for entry in artifact.entries:
+        bits[entry.scheme] += 8 * entry.stored_bytes
+        numbers[entry.scheme] += entry.num_numbers
+    return RecordSizes(
+        num_params_stored=artifact.num_params_stored,
+        artifact_bytes=artifact.artifact_bytes,
+        overhead_bytes=artifact.artifact_bytes - sum(bits.values()) // 8,
+        bits_by_scheme={scheme: bits[scheme] / numbers[scheme] for scheme in bits if numbers[scheme]},
+    )
 
 
 def _prepare_data(setting: Setting) -> TokenData:

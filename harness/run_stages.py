@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,13 +163,13 @@ def _time_noise_export(job: Job, network: Network) -> float:
     with job.clock.stage("compression"):
         planned = job.method.export(network, job.settings.export)
         noise = [
-            PlannedTensor(
-                name=tensor.name,
-                value=rng.standard_normal(tensor.value.shape, dtype=np.float32),
-                scheme=tensor.scheme,
-                part=tensor.part,
+            replace(
+                tensor,
+                # whole numbers have no finer noise, and masks are 0 or 1
+                value=(value > 0).astype(np.float32) if tensor.scheme == "integers" else value,
             )
             for tensor in planned
+            for value in [rng.standard_normal(tensor.value.shape, dtype=np.float32)]
         ]
         try:
             artifact_bytes = _write_artifact(job, path, noise).artifact_bytes

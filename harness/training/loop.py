@@ -6,6 +6,7 @@ too), `finish_step` carries the sum to the parameters, then clipping, the optimi
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,10 +25,11 @@ from harness.errors import RunError
 from harness.method import Method
 from harness.nn.network import Network
 from harness.training.averaging import Averages
+from harness.training.calibration import input_moments
 from harness.training.checkpoint import load_checkpoint, restore_rng, rng_state, save_checkpoint
 from harness.training.clock import Clock
 from harness.training.gradients import TreeSum, micro_batches_of_rank, sum_over_ranks
-from harness.training.optim import Optimisers, build_optimisers
+from harness.training.optim import Optimisers, build_optimisers, optimiser_flops
 from harness.training.ranks import Ranks
 from harness.training.recipe import Recipe
 
@@ -78,6 +80,8 @@ class _State:
     averages: Averages
     batches: Batches
     loss: Callable[[Tensor, Tensor], Tensor]
+    flops_per_step: Callable[[int], float]
+    before_step: Callable[[float], None] | None
     next_validation: int = 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -150,8 +154,17 @@ class Trainer:
         self._finished: list[dict[str, Tensor]] = []
         self.step_seconds: list[float] = []
 
-    def fit(self, network: Network, *, share: float = 1.0) -> Network:
+    def fit(
+        self,
+        network: Network,
+        *,
+        share: float = 1.0,
+        flops_per_step: Callable[[int], float] | None = None,
+        before_step: Callable[[float], None] | None = None,
+    ) -> Network:
         """Train `network` for `share` of the budget; goes on from the checkpoint where one exists.
+
+        See `harness.method.TrainingRun` for the arguments.
 
         Raises:
             RunError: the budget does not hold one step and an export, or the loss is not a number.
@@ -161,8 +174,9 @@ class Trainer:
         pending_fit = self._pending["clock"]["num_segments"] if self._pending else 0
         if self._pending and self._num_fits < pending_fit:
             return self._restore_finished(network, self._pending)
-        state = self._start(network)
-        self._clock.begin_segment(share, tokens_per_step=self._recipe.batch_tokens, flops_per_step=self._flops_per_step)
+        state = self._start(network, flops_per_step or self._method.flops_per_step, before_step)
+        flops = self._flops_per_step if flops_per_step is None else self._count_flops(state)
+        self._clock.begin_segment(share, tokens_per_step=self._recipe.batch_tokens, flops_per_step=flops)
         if self._pending and self._num_fits == pending_fit:
             if self._recipe.compile:
                 self._warm_up(state)  # compiles outside the clock; the checkpoint then overwrites its effects
@@ -189,23 +203,49 @@ class Trainer:
         self._finished.append(_copy(network.state_dict()))
         return network
 
-    def _start(self, network: Network) -> _State:
+    def calibrate(self, network: Network, *, num_tokens: int) -> dict[str, Tensor]:
+        """Measure the inputs of the linear maps of `network` on the first `num_tokens` tokens of training.
+
+        Every rank runs all of them, so that the moments do not depend on the number of ranks.
+        """
+        batches, num_micro = self._make_batches(), self._recipe.num_micro_batches
+        count = math.ceil(num_tokens / self._recipe.micro_batch_tokens)
+        tokens = (torch.from_numpy(batches.batch(*divmod(index, num_micro))[0]) for index in range(count))
+        return input_moments(network.to(self._ranks.device), tokens)
+
+    def _start(
+        self,
+        network: Network,
+        flops_per_step: Callable[[int], float],
+        before_step: Callable[[float], None] | None,
+    ) -> _State:
         recipe = self._recipe
         network = network.to(self._ranks.device).train()
         return _State(
             network=network,
             optimisers=build_optimisers(network, self._method.param_groups(network), recipe),
             averages=Averages(network, ema_decay=recipe.ema_decay, swa_start=recipe.swa_start),
-            batches=Batches(
-                self._data.train,
-                context=recipe.context,
-                micro_batch_sequences=recipe.micro_batch_sequences,
-                num_micro=recipe.num_micro_batches,
-                order=recipe.order,
-                seed=self._seed,
-            ),
+            batches=self._make_batches(),
             loss=torch.compile(network.loss) if recipe.compile else network.loss,
+            flops_per_step=flops_per_step,
+            before_step=before_step,
         )
+
+    def _make_batches(self) -> Batches:
+        recipe = self._recipe
+        return Batches(
+            self._data.train,
+            context=recipe.context,
+            micro_batch_sequences=recipe.micro_batch_sequences,
+            num_micro=recipe.num_micro_batches,
+            order=recipe.order,
+            seed=self._seed,
+        )
+
+    def _count_flops(self, state: _State) -> float:
+        """Count the operations of one step of a stage whose network is not the one that the run was planned with."""
+        groups = self._method.param_groups(state.network)
+        return state.flops_per_step(self._recipe.batch_tokens) + optimiser_flops(state.network, groups, self._recipe)
 
     def _steps(self, state: _State) -> None:
         clock, ranks = self._clock, self._ranks
@@ -230,6 +270,8 @@ class Trainer:
         recipe, step = self._recipe, self._clock.segment_steps
         total_steps = self._ranks.share(self._clock.total_steps)
         lr_scale, momentum = self._schedule(step, total_steps)
+        if state.before_step is not None:
+            state.before_step(self._ranks.share(self._clock.progress()))
         loss_nats = self._accumulate(state, step)
         if not loss_nats < float("inf"):
             raise RunError(
@@ -295,7 +337,7 @@ class Trainer:
             for _ in range(period):
                 self._accumulate(state, 0)
         counted = counter.get_total_flops() * self._ranks.size / period
-        declared = self._method.flops_per_step(self._recipe.batch_tokens)
+        declared = state.flops_per_step(self._recipe.batch_tokens)
         if declared < MIN_DECLARED_FLOPS * counted:
             raise RunError(
                 f"the method declares {declared:.4g} FLOPs a step, torch counts {counted:.4g}: mend flops_per_step, "

@@ -35,7 +35,9 @@ class TwoStages(INFO.load()):  # type: ignore[misc]
         return run.fit(network, share=0.5)
 
 
-def train(folder: Path, method: Method, *, stop_at: int = 0, **more) -> dict[str, torch.Tensor]:
+def train(
+    folder: Path, method: Method, *, stop_at: int = 0, clock: Clock | None = None, **more
+) -> dict[str, torch.Tensor]:
     folder.mkdir(exist_ok=True)
 
     def stop(report: StepReport) -> None:
@@ -43,7 +45,7 @@ def train(folder: Path, method: Method, *, stop_at: int = 0, **more) -> dict[str
             raise InterruptedError
 
     torch.manual_seed(0)
-    clock = Clock(parse_budget("10steps"))
+    clock = clock or Clock(parse_budget("10steps"))
     with LogWriter(folder) as log:
         trainer = Trainer(
             method=method,
@@ -99,3 +101,81 @@ def test_operations_that_are_declared_too_low_are_refused(tmp_path: Path) -> Non
 
     with pytest.raises(RunError, match="mend flops_per_step"):
         train(tmp_path, Flattering(SETTINGS.model, TASK))
+
+
+class Halving(INFO.load()):  # type: ignore[misc]
+    """Changes the network before each step, by how far the fit is."""
+
+    def train(self, run: TrainingRun) -> Network:
+        network = self.build()
+        self.seen: list[float] = []
+
+        def halve(progress: float) -> None:
+            self.seen.append(progress)
+            with torch.no_grad():
+                network.get_parameter("blocks.0.mlp.up.weight").mul_(1 - progress)
+
+        return run.fit(network, before_step=halve)
+
+
+def test_before_each_step_the_method_hears_how_far_the_fit_is(tmp_path: Path) -> None:
+    method = Halving(SETTINGS.model, TASK)
+    train(tmp_path, method)
+    assert method.seen == [0.0, *(step / 10 for step in range(10))]  # first a warm-up step, which is undone
+
+
+@pytest.mark.parametrize("stop_at", [1, 6])
+def test_what_is_changed_before_steps_survives_a_stop(
+    tmp_path: Path, stop_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    whole = train(tmp_path / "whole", Halving(SETTINGS.model, TASK))
+    with pytest.raises(InterruptedError):
+        train(tmp_path / "cut", Halving(SETTINGS.model, TASK), stop_at=stop_at)
+    resumed = train(tmp_path / "cut", Halving(SETTINGS.model, TASK))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+class OtherFirst(INFO.load()):  # type: ignore[misc]
+    """Trains a network with more operations than its own before it."""
+
+    def train(self, run: TrainingRun) -> Network:
+        larger = INFO.load()(SETTINGS.model.model_copy(update={"num_layers": 3}), self.task)
+        run.fit(larger.build(), share=0.5, flops_per_step=larger.flops_per_step)
+        return run.fit(self.build(), share=0.5)
+
+
+def test_a_stage_of_another_kind_is_counted_with_its_own_operations(tmp_path: Path) -> None:
+    train(tmp_path / "steps", OtherFirst(SETTINGS.model, TASK))  # refused if its operations were those of the method
+    clock = Clock(parse_budget("10steps"))
+    train(tmp_path / "counted", OtherFirst(SETTINGS.model, TASK), clock=clock)
+    own, larger = (
+        INFO.load()(SETTINGS.model.model_copy(update={"num_layers": layers}), TASK).flops_per_step(128)
+        for layers in (1, 3)
+    )
+    # Five steps of 1 FLOP, as this file declares to the trainer, and five of the larger network and its optimiser.
+    assert clock.num_flops > 5 + 5 * larger > 5 * own
+
+
+def test_calibration_sees_the_first_tokens_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Calibrating(INFO.load()):  # type: ignore[misc]
+        def train(self, run: TrainingRun) -> Network:
+            network = run.fit(self.build(), share=0.5)
+            self.moments = run.calibrate(network, num_tokens=129)
+            return run.fit(network, share=0.5)
+
+    seen: list[torch.Tensor] = []
+    real = loop.input_moments
+
+    def listen(network: Network, batches) -> dict[str, torch.Tensor]:
+        seen.extend(batches)
+        return real(network, seen)
+
+    monkeypatch.setattr(loop, "input_moments", listen)
+    method = Calibrating(SETTINGS.model, TASK)
+    train(tmp_path, method)
+    data = prepare("synthetic")
+    windows = {bytes(data.train.read(at, at + 64)) for at in range(data.train.num_tokens - 64)}
+    assert [batch.shape for batch in seen] == [(2, 64), (2, 64)]  # 129 tokens, rounded up to micro-batches of 128
+    assert all(row.numpy().astype(data.train.read(0, 1).dtype).tobytes() in windows for batch in seen for row in batch)
+    assert method.moments["blocks.0.mlp.up"].shape == (64, 64)

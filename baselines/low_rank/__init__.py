@@ -1,0 +1,1 @@
+"""The low-rank baseline: every matrix of every block is a product of two."""

@@ -1,0 +1,1 @@
+"""The pruning baseline: the weights of small magnitude are zero."""

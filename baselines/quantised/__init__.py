@@ -1,0 +1,1 @@
+"""The quantised baseline: a dense network at few bits a number."""

@@ -1,0 +1,50 @@
+"""What a network does on training tokens: second moments of the inputs of its linear maps.
+
+Shape letters: N tokens, I in features of a linear map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+
+from harness.nn.layers import Linear
+from harness.nn.network import Network
+
+
+@torch.no_grad()
+def input_moments(network: Network, batches: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Return E[x x^T] (I, I), float64, over all tokens and calls of each linear map, by its name.
+
+    A map that runs at several depths is averaged over all of them.
+
+    Args:
+        network: on its device; its mode and weights are left as they are.
+        batches: token ids of shape (B, T), at least one.
+    """
+    maps = {name: module for name, module in network.named_modules() if isinstance(module, Linear)}
+    sums: dict[str, Tensor] = {}
+    counts = dict.fromkeys(maps, 0)
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            x_NI = inputs[0].flatten(0, -2).float()
+            # float32 within a batch, float64 over them: sums of many batches would lose digits.
+            moment_II = (x_NI.T @ x_NI).double()
+            sums[name] = sums[name] + moment_II if name in sums else moment_II
+            counts[name] += len(x_NI)
+
+        return add
+
+    with ExitStack() as hooks:
+        for name, module in maps.items():
+            hooks.callback(module.register_forward_pre_hook(watch(name)).remove)
+        was_training = network.training
+        hooks.callback(network.train, was_training)
+        network.eval()
+        for tokens_BT in batches:
+            network(tokens_BT.to(next(network.parameters()).device))
+    return {name: moment_II / counts[name] for name, moment_II in sums.items()}
