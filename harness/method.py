@@ -59,15 +59,17 @@ class ExportSettings(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """The sizes that come from the data and not from the method.
+    """The sizes that come from the data and the recipe, not from the method.
 
     Attributes:
         vocab_size: number of token ids.
         context: number of input tokens of a training window.
+        pass_tokens: tokens of one forward and backward pass of the training; None where none is to come.
     """
 
     vocab_size: int
     context: int
+    pass_tokens: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

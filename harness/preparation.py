@@ -59,7 +59,8 @@ def prepare_job(
     with clock.pause("data"):
         data = _prepare_data(setting)
     _check_splits(data, recipe.context, eval_mode)
-    method = info.load()(settings.model, Task(vocab_size=data.tokenizer.vocab_size, context=recipe.context))
+    task = Task(vocab_size=data.tokenizer.vocab_size, context=recipe.context, pass_tokens=recipe.micro_batch_tokens)
+    method = info.load()(settings.model, task)
     plan = make_plan(method, settings, clock.budget, data)
     if request.max_params is not None and plan.num_params_trained > request.max_params:
         raise UsageError(f"{plan.num_params_trained:,} parameters are above --max-params {request.max_params:,}")

@@ -37,6 +37,11 @@ class Modes:
         """Sites of the chain."""
         return len(self.outs)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape (O, I) of the matrix."""
+        return math.prod(self.outs), math.prod(self.ins)
+
     def bonds(self, max_bond: int) -> tuple[int, ...]:
         """Return the bonds 1, r_1, ..., 1: `max_bond`, or the rank of the unfolding there if that is less."""
         sizes = [out * inside for out, inside in zip(self.outs, self.ins, strict=True)]
@@ -115,7 +120,7 @@ class TensorTrain:
 
         Source: Oseledets 2011, algorithm 1, on the digits (o_0, i_0, o_1, i_1, ...) as in Novikov et al. 2015.
         """
-        if tuple(weight_OI.shape) != (math.prod(modes.outs), math.prod(modes.ins)):
+        if tuple(weight_OI.shape) != modes.shape:
             raise UsageError(f"modes {modes.outs} x {modes.ins} do not multiply to a {_times(weight_OI.shape)} matrix")
         rest, left, cores, discarded = _interleave(weight_OI, modes), 1, [], []
         for out, inside in list(zip(modes.outs, modes.ins, strict=True))[:-1]:
