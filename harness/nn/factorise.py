@@ -170,7 +170,7 @@ def contract(cores: Sequence[Tensor], x_NI: Tensor, *, from_left: bool = False) 
             left //= inside
         flow = _multiply(matrix_MK, flow.reshape(left, matrix_MK.size(1), -1))
         left *= out if from_left else 1
-    return flow.reshape(-1, num_rows).t().contiguous()
+    return flow.reshape(math.prod(core.size(1) for core in cores), num_rows).t().contiguous()
 
 
 def _multiply(matrix_MK: Tensor, flow: Tensor) -> Tensor:

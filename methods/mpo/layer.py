@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.nn.factorise import Modes, contract, rebuild
-from methods.mpo.costs import Plan, chain_direction, chain_rows
+from harness.nn.factorise import Modes, rebuild
+from methods.mpo.blocks import contract_in_blocks, rows_of_block
+from methods.mpo.costs import Plan, choose_plan
 
 
 class MPOLinear(nn.Module):
@@ -34,8 +35,6 @@ class MPOLinear(nn.Module):
         self.modes, self.bonds = modes, tuple(bonds)
         self.out_features, self.in_features = modes.shape
         std = self.in_features**-0.25 / math.prod(bonds) ** (0.5 / modes.num_sites)
-        self.chain: Plan = chain_direction(modes, bonds)
-        self._chain_rows = [chain_rows(modes, bonds, with_backward=backward) for backward in (False, True)]
         self.cores = nn.ParameterList(
             nn.Parameter(nn.init.normal_(torch.empty(shape), std=std)) for shape in modes.core_shapes(bonds)
         )
@@ -49,17 +48,16 @@ class MPOLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., I) to (..., O), by the plan that the cost model expects to take less time."""
-        return self.forward_by(self.choose_plan(x.numel() // self.in_features, torch.is_grad_enabled()), x)
-
-    def choose_plan(self, num_rows: int, with_backward: bool) -> Plan:
-        """Return the plan that the cost model expects to take less time, forward or forward and backward."""
-        return self.chain if num_rows in self._chain_rows[with_backward] else "rebuild"
+        num_rows = x.numel() // self.in_features
+        return self.forward_by(choose_plan(self.modes, self.bonds, num_rows, torch.is_grad_enabled()), x)
 
     def forward_by(self, plan: Plan, x: Tensor) -> Tensor:
         """Map (..., I) to (..., O) by one plan."""
         if plan == "rebuild":
             return F.linear(x, self.weight, self.bias)
-        y_NO = contract(list(self.cores), x.reshape(-1, self.in_features), from_left=plan == "left")
+        from_left = plan == "left"
+        block = rows_of_block(self.modes, self.bonds, from_left=from_left)
+        y_NO = contract_in_blocks(list(self.cores), x.reshape(-1, self.in_features), block, from_left=from_left)
         y = y_NO.view(*x.shape[:-1], self.out_features)
         return y if self.bias is None else y + self.bias.to(y.dtype)
 

@@ -127,7 +127,7 @@ class MPO(BackboneMethod):
 
     def _extra_multiply_adds(self, modes: Modes, num_rows: int) -> int:
         """Count what one pass of the chosen plan does beyond three products with the dense matrix."""
-        plan = choose_plan(modes, self.bonds_of(modes), num_rows, with_backward=True)
+        plan = choose_plan(modes, self.bonds_of(modes), num_rows, True)
         work = plan_work(plan, modes, self.bonds_of(modes), num_rows, with_backward=True)
         return work.multiply_adds - 3 * num_rows * math.prod(modes.shape)
 

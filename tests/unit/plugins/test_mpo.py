@@ -12,8 +12,10 @@ import torch
 
 from harness.errors import UsageError
 from harness.method import ExportSettings, Method
-from harness.nn.factorise import Modes
+from harness.nn.factorise import Modes, contract
 from harness.nn.network import Network
+from methods.mpo.blocks import contract_in_blocks, flow_width, rows_of_block
+from methods.mpo.costs import choose_plan, plan_work
 from methods.mpo.layer import MPOLinear
 from methods.mpo.method import MPO
 
@@ -180,15 +182,58 @@ def test_all_plans_give_one_result_and_one_gradient(modes: Modes, chi: int, bias
             torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-5 * max(1.0, scale))
 
 
-def test_the_plan_depends_on_rows_and_direction(make_method: MakeMethod) -> None:
+@pytest.mark.parametrize("modes", SHAPES)
+def test_blocks_of_rows_give_what_all_rows_give(modes: Modes) -> None:
+    torch.manual_seed(0)
+    bonds = modes.bonds(8)
+    cores = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in modes.core_shapes(bonds)]
+    x = torch.randn(11, modes.shape[1], dtype=torch.float64, requires_grad=True)
+    for from_left in (True, False):
+        y = contract(cores, x, from_left=from_left)
+        direction = torch.randn_like(y)
+        expected = torch.autograd.grad(y, [x, *cores], direction)
+        for block in (1, 4, 11, 20):
+            blocked = contract_in_blocks(cores, x, block, from_left=from_left)
+            torch.testing.assert_close(blocked, y)
+            for mine, other in zip(torch.autograd.grad(blocked, [x, *cores], direction), expected, strict=True):
+                torch.testing.assert_close(mine, other)
+
+
+@pytest.mark.parametrize("from_left", [True, False])
+def test_the_flow_of_a_block_is_bounded(from_left: bool) -> None:
     modes = Modes((16, 16, 16), (16, 16, 16))
-    layer = MPOLinear(modes, modes.bonds(8))
+    # one row takes 8 * 16^3 numbers between two sites, so that 8 rows are 2^18
+    assert flow_width(modes, (1, 8, 8, 1), from_left=from_left) == 8 * 4096
+    assert rows_of_block(modes, (1, 8, 8, 1), from_left=from_left) == 8
+    assert rows_of_block(modes, (1, 256, 256, 1), from_left=from_left) == 1
+    # 512 x 128: from the right 4 * 4 * chi * 8 numbers and 4 * chi * 8 * 8 are between sites, from the left more.
+    up = Modes((8, 8, 8), (4, 4, 8))
+    assert flow_width(up, (1, 4, 4, 1), from_left=False) == 4 * 4 * 64
+    assert flow_width(up, (1, 4, 4, 1), from_left=True) == 4 * 64 * 8
+
+
+def test_work_is_counted_as_by_hand() -> None:
+    modes, bonds = Modes((2, 3), (4, 5)), (1, 7, 1)
+    # rebuild: (2 * 4, 7) @ (7, 3 * 5), then 10 rows through a 6 x 20 matrix
+    assert plan_work("rebuild", modes, bonds, 10).multiply_adds == 8 * 7 * 15 + 10 * 6 * 20
+    # left: per row (2 * 7, 4) @ (4, 5), then twice (3, 7 * 5) @ (35, 1)
+    # right: 4 times (7 * 3, 5) @ (5, 1), then (2, 4 * 7) @ (28, 3)
+    assert plan_work("left", modes, bonds, 10).multiply_adds == 10 * (14 * 4 * 5 + 2 * 3 * 35)
+    assert plan_work("right", modes, bonds, 10).multiply_adds == 10 * (4 * 21 * 5 + 2 * 28 * 3)
+    assert plan_work("right", modes, bonds, 10, with_backward=True).multiply_adds == 3 * 10 * (420 + 168)
+    block = rows_of_block(modes, bonds, from_left=False)
+    many = plan_work("right", modes, bonds, 3 * block + 1, with_backward=True)
+    assert many.multiply_adds == 4 * (3 * block + 1) * (420 + 168)
+
+
+def test_the_plan_depends_on_rows_and_bonds() -> None:
+    wide, square = Modes((16, 16, 16), (16, 16, 16)), Modes((8, 16), (8, 16))
     for with_backward in (False, True):
-        assert layer.choose_plan(1, with_backward) == layer.choose_plan(64, with_backward) == "right"
-    small = MPOLinear(Modes((8, 16), (8, 16)), (1, 32, 1))
-    assert small.choose_plan(8192, True) == "rebuild"
-    with torch.no_grad():
-        assert layer(torch.zeros(0, 4096)).shape == (0, 4096)
+        assert choose_plan(wide, wide.bonds(8), 1, with_backward) == "right"
+        assert choose_plan(wide, wide.bonds(8), 64, with_backward) == "right"
+        assert choose_plan(square, (1, 32, 1), 8192, with_backward) == "rebuild"
+    layer = MPOLinear(square, square.bonds(4))
+    assert layer(torch.zeros(0, 128)).shape == (0, 128)
 
 
 def test_an_exported_network_comes_back_exactly(make_method: MakeMethod) -> None:
