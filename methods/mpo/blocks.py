@@ -49,7 +49,14 @@ class _BlockedChain(torch.autograd.Function):
     def forward(ctx: Any, x_NI: Tensor, block: int, from_left: bool, *cores: Tensor) -> Tensor:
         ctx.save_for_backward(x_NI, *cores)
         ctx.block, ctx.from_left = block, from_left
-        return torch.cat([contract(cores, x_BI, from_left=from_left) for x_BI in torch.split(x_NI, block)])
+        y_NO: Tensor | None = None
+        for start in range(0, len(x_NI), block):
+            part = slice(start, start + block)
+            y_BO = contract(cores, x_NI[part], from_left=from_left)
+            # Made here, since under autocast its dtype is not the input's.
+            y_NO = y_BO.new_empty(len(x_NI), y_BO.size(1)) if y_NO is None else y_NO
+            y_NO[part] = y_BO
+        return cast(Tensor, y_NO)
 
     @staticmethod
     @once_differentiable

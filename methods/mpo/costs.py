@@ -19,8 +19,10 @@ from methods.mpo.blocks import rows_of_block
 
 Plan = Literal["rebuild", "left", "right"]
 _FLOAT_BYTES = 4
-# Results of this size and more come from pages that the system has to clear first.
-_FRESH_BYTES = 4 << 20
+# The C library of Linux never reuses blocks of this size: they are mapped, and cleared, for each result.
+_FRESH_BYTES = 32 << 20
+# A matrix of this size and more comes from beyond the second cache.
+_FAR_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +31,20 @@ class Work:
 
     Attributes:
         multiply_adds: of all matrix products.
-        moved_bytes: operands and results of the products.
-        permuted_bytes: numbers copied into another order.
-        fresh_bytes: results that are too large for memory to be used again.
+        packed_bytes: the matrix that all items of a batch share, brought into the kernel's order for each of them.
+        far_bytes: the same where the matrix is larger than the cache.
+        permuted_bytes: read and written where whole modes change places.
+        transposed_bytes: read and written where rows become columns.
+        fresh_bytes: results so large that the system has to clear their pages.
         products: matrix products inside batches.
         calls: of the library.
     """
 
     multiply_adds: int = 0
-    moved_bytes: int = 0
+    packed_bytes: int = 0
+    far_bytes: int = 0
     permuted_bytes: int = 0
+    transposed_bytes: int = 0
     fresh_bytes: int = 0
     products: int = 0
     calls: int = 0
@@ -55,8 +61,10 @@ class Costs:
     """Seconds for one unit of each kind of `Work`."""
 
     multiply_add: float
-    moved_byte: float
+    packed_byte: float
+    far_byte: float
     permuted_byte: float
+    transposed_byte: float
     fresh_byte: float
     product: float
     call: float
@@ -66,10 +74,10 @@ class Costs:
         return math.fsum(cost * amount for cost, amount in zip(astuple(self), astuple(work), strict=True))
 
 
-# Seconds a unit on one thread, float32: non-negative least squares of the relative error over the measured table of
-# `tests/benchmarks/mpo_table.py`, which `python tests/benchmarks/mpo_table.py --fit` makes anew.
-FORWARD = Costs(1.3e-11, 1.8e-11, 2.7e-11, 0.0, 7.9e-7, 2.9e-6)
-TRAINING = Costs(1.7e-11, 5.6e-11, 0.0, 0.0, 8.3e-7, 4.6e-6)
+# Seconds a unit on one thread, float32, torch 2.13 with MKL on a shared Xeon: non-negative least squares of the
+# relative error over 274 cells, which `python tests/benchmarks/mpo_table.py --fit` measures anew.
+FORWARD = Costs(1.3e-11, 1.6e-11, 2.8e-11, 2.1e-11, 8.5e-11, 5.2e-10, 5.6e-07, 3.9e-06)
+TRAINING = Costs(1.5e-11, 4.8e-11, 7.8e-11, 2.4e-11, 2.1e-10, 1.8e-10, 6.9e-07, 6.8e-06)
 
 
 def plan_work(plan: Plan, modes: Modes, bonds: tuple[int, ...], num_rows: int, *, with_backward: bool = False) -> Work:
@@ -84,9 +92,14 @@ def plan_work(plan: Plan, modes: Modes, bonds: tuple[int, ...], num_rows: int, *
 
     def contracting(rows: int) -> Work:
         once = _chain_work(plan, modes, bonds, rows, with_backward)
-        return once + _chain_work(plan, modes, bonds, rows, False) if is_blocked and with_backward else once
+        if not is_blocked:
+            return once
+        # The blocks are copied to their place; the backward pass contracts once more.
+        again = _chain_work(plan, modes, bonds, rows, False) if with_backward else Work()
+        return once + again + _permuted(rows * modes.shape[0])
 
-    return contracting(block) * num_blocks + (contracting(rest) if rest else Work())
+    result = Work(fresh_bytes=_fresh(num_rows * modes.shape[0]) + with_backward * _fresh(num_rows * modes.shape[1]))
+    return contracting(block) * num_blocks + (contracting(rest) if rest else Work()) + result
 
 
 def _rebuild_work(modes: Modes, bonds: tuple[int, ...], with_backward: bool) -> Work:
@@ -94,12 +107,14 @@ def _rebuild_work(modes: Modes, bonds: tuple[int, ...], with_backward: bool) -> 
     for left, out, inside, right in modes.core_shapes(bonds)[1:]:
         work += _product(1, size, left, out * inside * right, with_backward)
         size *= out * inside
-        work += _copy(size * right, with_backward)
+        work += _permuted(size * right) * (1 + with_backward)
     return work
 
 
 def _chain_work(plan: Plan, modes: Modes, bonds: tuple[int, ...], num_rows: int, with_backward: bool) -> Work:
-    work = _copy(num_rows * modes.shape[0], with_backward) + _copy(num_rows * modes.shape[1], with_backward)
+    # A single row is its own transpose.
+    work = Work(transposed_bytes=2 * _FLOAT_BYTES * num_rows * sum(modes.shape) * (num_rows > 1), calls=2)
+    work = work * (1 + with_backward)
     for batch, m, k, r in _chain_products(plan, modes, bonds):
         work += _product(batch, m, k, r * num_rows, with_backward)
     return work
@@ -114,18 +129,21 @@ def _chain_products(plan: Plan, modes: Modes, bonds: tuple[int, ...]) -> Iterato
 
 
 def _product(batch: int, m: int, k: int, r: int, with_backward: bool) -> Work:
-    multiply_adds, moved = batch * m * k * r, _FLOAT_BYTES * (batch * r * (m + k) + m * k)
-    work = Work(multiply_adds, moved, 0, _fresh(batch * m * r), batch, 1)
+    """Count a product (m, k) @ (batch, k, r); the backward pass makes the matrix's gradient an item at a time."""
+    work = _one_product(batch, m, k, r)
     if not with_backward:
         return work
-    # d flow is a product of the same size; d matrix another, made for each item of the batch and then summed.
-    d_flow = Work(multiply_adds, moved, 0, _fresh(batch * k * r), batch, 1)
-    d_matrix = Work(multiply_adds, moved + 2 * _FLOAT_BYTES * batch * m * k, 0, _fresh(batch * m * k), batch, 2)
-    return work + d_flow + d_matrix
+    return work + _one_product(batch, k, m, r) + _one_product(batch, m, r, k) + Work(calls=1)
 
 
-def _copy(numbers: int, with_backward: bool) -> Work:
-    return Work(permuted_bytes=2 * _FLOAT_BYTES * numbers, fresh_bytes=_fresh(numbers), calls=1) * (1 + with_backward)
+def _one_product(batch: int, m: int, k: int, r: int) -> Work:
+    packed = _FLOAT_BYTES * batch * m * k
+    near, far = (0, packed) if packed >= batch * _FAR_BYTES else (packed, 0)
+    return Work(batch * m * k * r, near, far, 0, 0, _fresh(batch * m * r), batch, 1)
+
+
+def _permuted(numbers: int) -> Work:
+    return Work(permuted_bytes=2 * _FLOAT_BYTES * numbers, fresh_bytes=_fresh(numbers), calls=1)
 
 
 def _fresh(numbers: int) -> int:
