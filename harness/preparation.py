@@ -14,6 +14,7 @@ from harness.data.shards import TokenData, prepare
 from harness.errors import DataError, RecordError, UsageError
 from harness.files import write_atomic
 from harness.job import Job, Reporter, RunRequest
+from harness.lineage import ParentRecord, check_parent_data
 from harness.method import Task
 from harness.plan import make_plan
 from harness.provenance import describe_environment, harness_code_sha256, hash_sources
@@ -39,6 +40,7 @@ class Setting:
     clock: Clock
     reporter: Reporter
     data_dir: Path | None
+    parent: ParentRecord | None = None
 
 
 def prepare_job(
@@ -59,6 +61,8 @@ def prepare_job(
     with clock.pause("data"):
         data = _prepare_data(setting)
     _check_splits(data, recipe.context, eval_mode)
+    if setting.parent is not None:
+        check_parent_data(setting.parent, data.manifest())
     task = Task(vocab_size=data.tokenizer.vocab_size, context=recipe.context, pass_tokens=recipe.micro_batch_tokens)
     method = info.load()(settings.model, task)
     plan = make_plan(method, settings, clock.budget, data)
@@ -80,6 +84,7 @@ def prepare_job(
         record=record,
         reporter=setting.reporter,
         replayed_schedule=replayed_schedule,
+        parent=setting.parent,
     )
     if ranks.is_main:
         setting.reporter.planned(job)
@@ -188,6 +193,7 @@ def _new_record(setting: Setting, settings: RunSettings, data: TokenData, out: P
         },
         "data": data.manifest(),
         "environment": _environment(setting),
+        "lineage": [ancestor.model_dump() for ancestor in setting.parent.lineage] if setting.parent else [],
     }
     record = RunRecord(folder=folder, fields=fields)
     if ranks.is_main:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.nn.factorise import Modes, rebuild
+from harness.nn.factorise import Modes, TensorTrain, rebuild
 from methods.mpo.blocks import contract_in_blocks, rows_of_block
 from methods.mpo.costs import Plan, choose_plan
 
@@ -62,7 +61,13 @@ class MPOLinear(nn.Module):
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
     @torch.no_grad()
-    def set_cores(self, cores: Sequence[Tensor]) -> None:
-        """Take over the values of cores of the same shapes."""
-        for mine, given in zip(self.cores, cores, strict=True):
-            cast(Tensor, mine).copy_(given)
+    def set_matrix(self, weight_OI: Tensor) -> None:
+        """Take the cores of TT-SVD, in float64, of a matrix (O, I); bonds beyond its ranks start at zero.
+
+        Raises:
+            UsageError: the matrix has another shape.
+        """
+        found = TensorTrain.of(weight_OI.double(), self.modes, max(self.bonds))
+        for mine, core in zip(self.cores, found.cores, strict=True):
+            mine[..., core.size(3) :] = 0
+            mine[: core.size(0), ..., : core.size(3)] = core.to(mine.dtype)

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from harness.backbone import BackboneMethod, BackboneSettings
-from harness.errors import UsageError
-from harness.method import Role
+from harness.errors import ArtifactError, UsageError
+from harness.method import Parent, Role, load_tensors
 from harness.nn import inits
 from harness.nn.config import LinearRole
 from harness.nn.factorise import Modes, balanced_modes
@@ -54,6 +55,27 @@ class MPO(BackboneMethod):
         return Transformer(
             self.settings, vocab_size=self.task.vocab_size, context=self.task.context, linear=self._make_factory()
         )
+
+    def build_from(self, parent: Parent) -> Network:
+        """Make the network from a stored one: of this method as it is, else its matrices by TT-SVD.
+
+        The parent must have a dense matrix for each chain, and be equal in all else. Where `faithful` asks for more
+        than the rank of a cut, what is beyond it starts at zero times fresh values, so that it can still learn.
+
+        Raises:
+            UsageError: the parent has other tensors.
+        """
+        network = self.build()
+        chains = {f"{name}.": module for name, module in network.named_modules() if isinstance(module, MPOLinear)}
+        stored, tensors = dict(self.stored_tensors(network)), dict(parent.tensors)
+        try:
+            for stem, chain in chains.items():
+                if (weight_OI := tensors.pop(f"{stem}weight", None)) is not None:
+                    chain.set_matrix(torch.from_numpy(weight_OI))
+                    tensors |= {name: stored[name].numpy() for name in stored if name.startswith(f"{stem}cores.")}
+            return load_tensors(network, tensors, stored)
+        except (ArtifactError, UsageError) as error:
+            raise UsageError(f"--from a record of '{parent.method}': {error}") from error
 
     def _make_factory(self) -> LinearFactory:
         settings = self.settings
