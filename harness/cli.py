@@ -110,6 +110,7 @@ def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
     max_artifact_bytes: opt.MaxArtifactBytes = None,
     max_params: opt.MaxParams = None,
     rules: opt.Contest = None,
+    parent: opt.Parent = None,
     device: opt.Device = "auto",
 ) -> None:
     """Train, export and score one method under a budget; write a record folder that others can verify."""

@@ -39,6 +39,9 @@ EvalStride = Annotated[
 MaxArtifactBytes = Annotated[int | None, typer.Option(min=1, max=MAX_INTEGER, help="Cap on the stored file, in bytes.")]
 MaxParams = Annotated[int | None, typer.Option(min=1, max=MAX_INTEGER, help="Cap on trained parameters.")]
 Contest = Annotated[str | None, typer.Option(help="A contest's caps: parameter-golf.")]
+Parent = Annotated[
+    str | None, typer.Option("--from", help="Record folder to start from; what it spent is counted as lineage.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 # harness verify

@@ -11,6 +11,7 @@ from harness.records.caps import contest_caps
 
 if TYPE_CHECKING:
     from harness.data.shards import TokenData
+    from harness.lineage import ParentRecord
     from harness.method import Method
     from harness.plan import Plan
     from harness.registry import MethodInfo
@@ -41,6 +42,7 @@ class RunRequest:
     max_artifact_bytes: int | None = None
     max_params: int | None = None
     rules: str | None = None
+    parent: str | None = None
 
     def resolve_eval_mode(self, context: int) -> EvalMode:
         """Return the eval mode, by default a sliding window of the training context with half of it as stride."""
@@ -93,6 +95,7 @@ class Job:
     record: RunRecord
     reporter: Reporter
     replayed_schedule: tuple[tuple[float, float], ...] | None = None
+    parent: ParentRecord | None = None
 
     @property
     def folder(self) -> Path:

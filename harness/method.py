@@ -67,15 +67,17 @@ class ExportSettings(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """The sizes that come from the data and not from the method.
+    """The sizes that come from the data and the recipe, not from the method.
 
     Attributes:
         vocab_size: number of token ids.
         context: number of input tokens of a training window.
+        pass_tokens: tokens of one forward and backward pass of the training; None where none is to come.
     """
 
     vocab_size: int
     context: int
+    pass_tokens: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,8 +144,28 @@ class ParamCounts:
     parts: Mapping[str, int]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parent:
+    """The stored network of the record that a run starts from.
+
+    Attributes:
+        method: name of the method that made it.
+        settings: its model settings as plain values.
+        tensors: decoded (float32), by the names of that method's `export`.
+    """
+
+    method: str
+    settings: Mapping[str, Any]
+    tensors: Mapping[str, np.ndarray[Any, Any]]
+
+
 class TrainingRun(Protocol):
     """What the harness hands to `Method.train`: a seeded, clocked way to train, and nothing else."""
+
+    @property
+    def parent(self) -> Parent | None:
+        """The network to start from, where the user gave a record; a method that trains without it is refused."""
+        ...
 
     def fit(
         self,
@@ -210,7 +232,20 @@ class Method(ABC):
 
     def train(self, run: TrainingRun) -> Network:
         """Train for the whole budget; override for stages (train dense, rotate, project)."""
-        return run.fit(self.build())
+        return run.fit(self.build() if run.parent is None else self.build_from(run.parent))
+
+    def build_from(self, parent: Parent) -> Network:
+        """Make a network that starts from a stored one; here: one of the same method and shape, to train it on.
+
+        Raises:
+            UsageError: the parent has other tensors.
+        """
+        from harness.errors import ArtifactError, UsageError
+
+        try:
+            return self.evaluate(parent.tensors)
+        except ArtifactError as error:
+            raise UsageError(f"--from a record of '{parent.method}': {error}") from error
 
     @abstractmethod
     def export(self, network: Network, export: ExportSettings) -> Sequence[PlannedTensor]:

@@ -16,6 +16,7 @@ from harness.data.shards import TokenData, prepare
 from harness.errors import DataError, RecordError, UsageError
 from harness.files import write_atomic
 from harness.job import Job, Reporter, RunRequest
+from harness.lineage import ParentRecord, check_parent_data
 from harness.method import RecordSizes, Settings, Setup, Task
 from harness.plan import make_plan
 from harness.provenance import describe_environment, harness_code_sha256, hash_sources
@@ -41,6 +42,7 @@ class Setting:
     clock: Clock
     reporter: Reporter
     data_dir: Path | None
+    parent: ParentRecord | None = None
 
 
 def prepare_job(
@@ -60,7 +62,9 @@ def prepare_job(
     with clock.pause("data"):
         data = _prepare_data(setting)
     _check_splits(data, recipe.context, eval_mode)
-    task = Task(vocab_size=data.tokenizer.vocab_size, context=recipe.context)
+    if setting.parent is not None:
+        check_parent_data(setting.parent, data.manifest())
+    task = Task(vocab_size=data.tokenizer.vocab_size, context=recipe.context, pass_tokens=recipe.micro_batch_tokens)
     settings = replace(setting.settings, train=recipe, model=_settle_model(setting, task))
     method = info.load()(settings.model, task)
     plan = make_plan(method, settings, clock.budget, data)
@@ -82,6 +86,7 @@ def prepare_job(
         record=record,
         reporter=setting.reporter,
         replayed_schedule=replayed_schedule,
+        parent=setting.parent,
     )
     if ranks.is_main:
         setting.reporter.planned(job)
@@ -217,6 +222,7 @@ def _new_record(setting: Setting, settings: RunSettings, data: TokenData, out: P
         },
         "data": data.manifest(),
         "environment": _environment(setting),
+        "lineage": [ancestor.model_dump() for ancestor in setting.parent.lineage] if setting.parent else [],
     }
     record = RunRecord(folder=folder, fields=fields)
     if ranks.is_main:

@@ -54,6 +54,8 @@ class TerminalReporter:
             ("device", f"{job.ranks.device}, {job.ranks.size} process(es)"),
             ("record", str(job.folder)),
         ]
+        if job.parent is not None:
+            rows.insert(1, ("starts from", f"{job.parent.folder}, {job.parent.record.method.name}"))
         Table(title="plan", columns=("what", "value"), rows=rows).print_to(self._console)
         if plan.max_steps is not None:
             self._warn_epochs(plan.epochs(plan.max_steps))

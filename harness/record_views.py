@@ -165,6 +165,10 @@ def _summary_rows(record: Record) -> Iterator[tuple[str, str]]:
     yield "data", f"{record.data.name}, tokenizer {tokenizer.kind} {tokenizer.vocab_size:,}"
     yield "budget", f"{budget.text}, stopped by {budget.stopped_by or '-'}"
     yield "spent", f"{spent.seconds:,.1f} s, {spent.steps:,} steps, {spent.tokens:,} tokens, {spent.flops:.3g} FLOPs"
+    if record.lineage:
+        steps = sum(ancestor.spent.steps for ancestor in record.lineage)
+        names = ", ".join(ancestor.name for ancestor in record.lineage)
+        yield "started from", f"{names}, which spent {steps:,} steps; {steps + spent.steps:,} with them"
     yield from _size_rows(record)
     machine = record.environment
     yield "device", f"{machine.device}, {machine.num_ranks} rank(s), {machine.num_threads} thread(s)"

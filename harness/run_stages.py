@@ -58,6 +58,7 @@ def train_and_export(job: Job) -> None:
             on_ready=lambda step_seconds: _announce(job, step_seconds),
             on_step=job.reporter.stepped,
             replayed_schedule=job.replayed_schedule,
+            parent=job.parent.parent if job.parent else None,
         )
         with clock.stage("compression"):
             network = job.method.train(trainer)

@@ -18,6 +18,7 @@ import torch
 
 from harness.errors import HarnessError, RecordError, RunError, UsageError
 from harness.job import Job, Reporter, RunRequest
+from harness.lineage import ParentRecord, load_parent, reload_parent
 from harness.preparation import Setting, prepare_job, request_from_config
 from harness.records.caps import charges
 from harness.records.logs import read_log
@@ -54,7 +55,8 @@ def start_run(
         clock = Clock(parse_budget(request.budget), num_devices=ranks.size)
         info = find_method(request.method)
         settings = resolve_settings(info, request.preset, request.overrides)
-        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir)
+        parent = load_parent(Path(request.parent)) if request.parent else None
+        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir, parent)
         return _execute(prepare_job(setting, out=out))
 
 
@@ -74,7 +76,8 @@ def resume_run(folder: Path, *, reporter: Reporter, data_dir: Path | None = None
         clock = Clock(parse_budget(request.budget), num_devices=ranks.size)
         info = find_method(request.method)
         settings = validate_settings(info.load(), config)
-        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir)
+        parent = _parent_again(request, folder, record)
+        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir, parent)
         return _execute(prepare_job(setting, existing=RunRecord(folder=folder, fields=record.to_json())))
 
 
@@ -106,9 +109,14 @@ def repeat_run(
         clock = Clock(parse_budget(request.budget), num_devices=ranks.size)
         info = find_method(request.method)
         settings = validate_settings(info.load(), config)
-        setting = Setting(replace(request, seed=seed), info, settings, ranks, clock, reporter, data_dir)
+        parent = _parent_again(request, folder, record)
+        setting = Setting(replace(request, seed=seed), info, settings, ranks, clock, reporter, data_dir, parent)
         _execute(prepare_job(setting, out=out, replayed_schedule=schedule))
     return read_record(out)
+
+
+def _parent_again(request: RunRequest, folder: Path, record: Record) -> ParentRecord | None:
+    return reload_parent(request.parent, folder, record.lineage) if request.parent else None
 
 
 def _logged_schedule(folder: Path) -> tuple[tuple[float, float], ...]:

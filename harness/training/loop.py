@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.data.shards import Batches, TokenData
-from harness.errors import RunError
-from harness.method import Method
+from harness.errors import RunError, UsageError
+from harness.method import Method, Parent
 from harness.nn.network import Network
 from harness.training.averaging import Averages
 from harness.training.calibration import input_moments
@@ -122,6 +122,7 @@ class Trainer:
         on_ready: Callable[[float], None] = lambda _: None,
         on_step: Callable[[StepReport], None] = lambda _: None,
         replayed_schedule: Sequence[tuple[float, float]] | None = None,
+        parent: Parent | None = None,
     ) -> None:
         """Prepare a trainer.
 
@@ -142,17 +143,25 @@ class Trainer:
             on_step: called after each step on rank 0.
             replayed_schedule: learning-rate scale and momentum of each step, instead of the recipe's curves; a run
                 under a budget in seconds is repeated with those of its log.
+            parent: the stored network that the method is to start from.
         """
         self._method, self._recipe, self._clock, self._data = method, recipe, clock, data
         self._seed, self._ranks, self._log, self._path = seed, ranks, log, checkpoint_path
         self._probe_export, self._validate, self._on_step = probe_export, validate, on_step
         self._num_validations, self._replayed_schedule = num_validations, replayed_schedule
         self._flops_per_step, self._on_ready = flops_per_step, on_ready
+        self._parent, self._parent_was_taken = parent, False
         self._stop_signal: int | None = None
         self._pending = load_checkpoint(checkpoint_path) if checkpoint_path.exists() else None
         self._num_fits = 0
         self._finished: list[dict[str, Tensor]] = []
         self.step_seconds: list[float] = []
+
+    @property
+    def parent(self) -> Parent | None:
+        """The stored network that the method is to start from."""
+        self._parent_was_taken = True
+        return self._parent
 
     def fit(
         self,
@@ -167,9 +176,12 @@ class Trainer:
         See `harness.method.TrainingRun` for the arguments.
 
         Raises:
+            UsageError: a parent was given, but the method has not asked for it.
             RunError: the budget does not hold one step and an export, or the loss is not a number.
             KeyboardInterrupt: the user or the scheduler asked to stop; the checkpoint is written.
         """
+        if self._parent is not None and not self._parent_was_taken:
+            raise UsageError("--from: this method does not start from a record; run it without")
         self._num_fits += 1
         pending_fit = self._pending["clock"]["num_segments"] if self._pending else 0
         if self._pending and self._num_fits < pending_fit:

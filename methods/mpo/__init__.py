@@ -1,0 +1,1 @@
+"""MPO: weights as matrix product operators (tensor-train matrices)."""
