@@ -11,7 +11,9 @@ DEMO_BUDGET ?= 40s
 SHARED_OUT := -n 2 --dist loadfile --no-loadscope-reorder
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-slow lint bench records clean help
+FUZZ_SECONDS ?= 600
+
+.PHONY: demo test test-slow lint bench fuzz records clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -41,6 +43,9 @@ test-slow: $(STAMP)  ## the tests that take minutes
 
 bench: $(STAMP)  ## benchmarks, ratios side by side
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/benchmarks --benchmark-enable --benchmark-only $(ARGS)
+
+fuzz: $(STAMP)   ## record folders with broken bytes against verify, for FUZZ_SECONDS (600)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest -q tests/fuzz $(ARGS)
 
 records: $(STAMP)  ## score every published record again from its file
 	$(BIN)/harness verify records --level evaluate
