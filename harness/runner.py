@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -19,6 +19,7 @@ import torch
 from harness.errors import HarnessError, RecordError, RunError, UsageError
 from harness.job import Job, Reporter, RunRequest
 from harness.preparation import Setting, prepare_job, request_from_config
+from harness.record_lock import hold_folder
 from harness.records.caps import charges
 from harness.records.logs import read_log
 from harness.records.native import read_config, read_record
@@ -50,11 +51,11 @@ def start_run(
         RunError: the run could not finish; the folder says why and can be resumed where that makes sense.
         KeyboardInterrupt: it was stopped; the folder can be resumed.
     """
-    with join_ranks(device) as ranks, _stoppable():
+    with join_ranks(device) as ranks, _stoppable(), ExitStack() as held:
         clock = Clock(parse_budget(request.budget), num_devices=ranks.size)
         info = find_method(request.method)
         settings = resolve_settings(info, request.preset, request.overrides)
-        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir)
+        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir, held)
         return _execute(prepare_job(setting, out=out))
 
 
@@ -63,18 +64,22 @@ def resume_run(folder: Path, *, reporter: Reporter, data_dir: Path | None = None
 
     Raises:
         RecordError: there is no record to resume.
-        UsageError: the record is complete.
+        UsageError: there is no such folder, another process writes it, or the record is complete.
     """
-    record = read_record(folder)
-    if record.status == "complete":
-        raise UsageError(f"--resume {folder}: the record is complete; there is nothing to do")
-    config = read_config(folder)
-    request = request_from_config(folder, config)
-    with join_ranks(device) as ranks, _stoppable():
+    if not folder.is_dir():
+        raise UsageError(f"--resume {folder}: no such folder")
+    with join_ranks(device) as ranks, _stoppable(), ExitStack() as held:
+        if ranks.is_main:  # before anything is read: another process may be writing it
+            held.enter_context(hold_folder(folder))
+        record = read_record(folder)
+        if record.status == "complete":
+            raise UsageError(f"--resume {folder}: the record is complete; there is nothing to do")
+        config = read_config(folder)
+        request = request_from_config(folder, config)
         clock = Clock(parse_budget(request.budget), num_devices=ranks.size)
         info = find_method(request.method)
         settings = validate_settings(info.load(), config)
-        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir)
+        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir, held)
         return _execute(prepare_job(setting, existing=RunRecord(folder=folder, fields=record.to_json())))
 
 
@@ -102,11 +107,11 @@ def repeat_run(
     if record.budget.kind in ("seconds", "gpu_seconds"):
         schedule = _logged_schedule(folder)
         request = replace(request, budget=f"{len(schedule)}steps")
-    with join_ranks(device) as ranks, _stoppable():
+    with join_ranks(device) as ranks, _stoppable(), ExitStack() as held:
         clock = Clock(parse_budget(request.budget), num_devices=ranks.size)
         info = find_method(request.method)
         settings = validate_settings(info.load(), config)
-        setting = Setting(replace(request, seed=seed), info, settings, ranks, clock, reporter, data_dir)
+        setting = Setting(replace(request, seed=seed), info, settings, ranks, clock, reporter, data_dir, held)
         _execute(prepare_job(setting, out=out, replayed_schedule=schedule))
     return read_record(out)
 

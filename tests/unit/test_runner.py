@@ -225,3 +225,28 @@ def test_a_cap_that_does_not_hold_fails_the_record(tmp_path: Path, capsys) -> No
 def test_a_finished_record_is_not_resumed(whole: Path, capsys) -> None:
     assert run_command(["run", "--resume", str(whole)]) == 2
     assert "complete" in capsys.readouterr().err
+
+
+def test_a_folder_has_one_writer(tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "k1"
+    child = start_child((*BASE, *STEPS, "--out", str(folder)))
+    wait_for_step(folder, 2, child)
+    child.send_signal(signal.SIGSTOP)
+    try:
+        for arguments in (("run", "--resume", str(folder)), (*BASE, *STEPS, "--out", str(folder))):
+            assert run_command([*arguments]) == 2
+            said = capsys.readouterr().err.strip()
+            assert said == f"error: {folder} is being written by another process (pid {child.pid})"
+    finally:
+        child.send_signal(signal.SIGCONT)
+    output, _ = child.communicate(timeout=300)
+    assert child.returncode == 0, output
+    assert [step.step for step in read_log(folder).steps] == list(range(1, 41))
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "artifact.bin", "config.toml", "log.jsonl", "record.json", "scores.npz",
+    ]  # fmt: skip
+
+
+def test_a_folder_that_is_not_there_is_not_resumed(tmp_path: Path, capsys) -> None:
+    assert run_command(["run", "--resume", str(tmp_path / "nope")]) == 2
+    assert capsys.readouterr().err == f"error: --resume {tmp_path / 'nope'}: no such folder\n"
