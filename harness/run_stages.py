@@ -65,17 +65,18 @@ def train_and_export(job: Job) -> None:
         with clock.stage("export"):
             tensors = job.method.export(network, job.settings.export)
             summary = _write_artifact(job, job.folder / ARTIFACT_FILE, tensors)
-        log.write("export", artifact_bytes=summary.artifact_bytes, sha256=summary.sha256)
         with clock.pause("validation"):
+            log.write("export", artifact_bytes=summary.artifact_bytes, sha256=summary.sha256, **_export_times(clock))
             before_export = score_network(network, job.data, job.data.tune, job.eval_mode).metrics()
-        clock.finish()
+            clock.finish()
+        _say_overrun(job)
         log.write("eval", split="tune_before_export", step=clock.num_steps, **before_export)
     fields = job.record.fields
     fields["metrics"] = {"tune_before_export": before_export}
     fields["artifact"] = _artifact_fields(job, summary)
     fields["params"] = _params_fields(job, summary)
     fields["progress"] = _progress_fields(job, clock, trainer.step_seconds)
-    fields["budget"] |= {"stopped_by": clock.stopped_by, "spent": _spent_fields(clock)}
+    fields["budget"] |= {"stopped_by": clock.stopped_by, "spent": _spent_fields(clock), "overrun": clock.overrun}
     fields["time"] = _time_fields(clock)
     job.record.write()
 
@@ -150,6 +151,22 @@ def _announce(job: Job, step_seconds: float) -> None:
     job.reporter.said(f"{step_seconds:.3g} s a step: about {steps:,.0f} steps, {plan.epochs(steps):.1f} epochs")
     if plan.epochs(steps) > MAX_EPOCHS:
         job.reporter.said(f"warning: {plan.epochs(steps):.0f} epochs of this corpus; a larger --data would say more")
+
+
+def _export_times(clock: Clock) -> dict[str, float]:
+    """What the log says when the file is written: the budget is spent to here, whatever the record says later."""
+    return {
+        "seconds": clock.spent_seconds,
+        "gpu_seconds": clock.device_seconds,
+        "export_seconds": clock.stage_seconds["export"],
+        "reserved_seconds": clock.export_seconds,
+    }
+
+
+def _say_overrun(job: Job) -> None:
+    if not job.clock.is_within_tolerance:
+        unit = job.budget.kind.replace("_", " ")
+        job.reporter.said(f"warning: {job.clock.overrun:,.3g} {unit} above the budget; the record says so")
 
 
 def _time_noise_export(job: Job, network: Network) -> float:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+import harness.run_stages as run_stages
 from harness.cli import run_command
 from harness.records.logs import read_log
 from harness.records.native import read_record
+from harness.verify.run import verify_paths
 
 BASE = (
     "run",
@@ -250,3 +252,16 @@ def test_a_folder_has_one_writer(tmp_path: Path, capsys) -> None:
 def test_a_folder_that_is_not_there_is_not_resumed(tmp_path: Path, capsys) -> None:
     assert run_command(["run", "--resume", str(tmp_path / "nope")]) == 2
     assert capsys.readouterr().err == f"error: --resume {tmp_path / 'nope'}: no such folder\n"
+
+
+def test_an_export_slower_than_the_timed_one_is_said_and_noted(tmp_path: Path, monkeypatch, capsys) -> None:
+    write = run_stages._write_artifact
+    monkeypatch.setattr(run_stages, "_time_noise_export", lambda job, network: 0.1)
+    monkeypatch.setattr(run_stages, "_write_artifact", lambda *args: (time.sleep(2.0), write(*args))[1])
+    folder = tmp_path / "late"
+    assert run_command([*BASE, "--budget", "3s", "--out", str(folder)]) == 0
+    assert "above the budget; the record says so" in capsys.readouterr().err.replace("\n", " ")
+    record = read_record(folder)
+    assert record.budget.overrun == record.budget.spent.seconds - 3 > 0.5
+    remarks = [finding for finding in verify_paths([folder]).findings if finding.status != "pass"]
+    assert [(finding.rule, finding.status) for finding in remarks] == [("S3", "note")]
