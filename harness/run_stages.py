@@ -22,11 +22,12 @@ from harness.evaluate import score_network
 from harness.job import Job
 from harness.nn.network import Network
 from harness.plan import MAX_EPOCHS
-from harness.records.logs import LogWriter
+from harness.records.logs import LogWriter, most_seconds, read_log
 from harness.records.native import ARTIFACT_FILE, CHECKPOINT_FILE
+from harness.records.safeio import hash_file
 from harness.records.scores import SCORES_FILE
 from harness.run_record import utc_now
-from harness.scoring import ScoreRequest, score_in_fresh_process
+from harness.scoring import TEST_PURPOSE, ScoreRequest, score_in_fresh_process
 from harness.training.clock import Clock
 from harness.training.loop import Trainer
 
@@ -39,9 +40,8 @@ def train_and_export(job: Job) -> None:
     torch.manual_seed(job.request.seed)
     with LogWriter(job.folder) if ranks.is_main else nullcontext() as log:
         checkpoint_path = job.folder / CHECKPOINT_FILE
-        if log is not None and not checkpoint_path.exists():
-            log.truncate(0)  # a run that was killed before its first checkpoint starts again
-            log.write("start", seed=job.request.seed, method=job.info.name, preset=job.request.preset)
+        if not checkpoint_path.exists():
+            _start_log(job, log)
         trainer = Trainer(
             method=job.method,
             recipe=job.settings.train,
@@ -81,45 +81,74 @@ def train_and_export(job: Job) -> None:
     job.record.write()
 
 
+def _start_log(job: Job, log: LogWriter | None) -> None:
+    """Begin the log; a run that was killed before its first checkpoint starts again, with what it spent spent."""
+    dropped = log.truncate(0) if log is not None else []
+    job.clock.catch_up(job.ranks.share(most_seconds(dropped)))
+    if log is not None:
+        log.write("start", seed=job.request.seed, method=job.info.name, preset=job.request.preset)
+    if log is not None and dropped:
+        log.write("resume", step=0, seconds=job.clock.spent_seconds)
+
+
+def has_artifact(job: Job) -> bool:
+    """Whether the file that the record describes is there whole, so that only its scores are missing."""
+    described = job.record.fields.get("artifact")
+    if not described or not (job.folder / ARTIFACT_FILE).is_file():
+        return False
+    return hash_file(job.folder, ARTIFACT_FILE)[1] == str(described["sha256"])
+
+
 def score(job: Job) -> None:
     """Score the stored file on tune and test in a fresh process and complete the record."""
     fields, started = job.record.fields, time.monotonic()
-    opened_utc = utc_now()
-    result = score_in_fresh_process(
-        ScoreRequest(
-            artifact=str(job.folder / ARTIFACT_FILE),
-            data=job.request.data,
-            data_dir=str(job.data_dir) if job.data_dir else None,
-            encoding_errors=job.request.encoding_errors,
-            splits=("tune", "test"),
-            eval_mode=job.eval_mode,
-            device=job.ranks.device,
-            scores_path=str(job.folder / SCORES_FILE),
-        )
+    request = ScoreRequest(
+        artifact=str(job.folder / ARTIFACT_FILE),
+        data=job.request.data,
+        data_dir=str(job.data_dir) if job.data_dir else None,
+        encoding_errors=job.request.encoding_errors,
+        splits=("tune", "test"),
+        eval_mode=job.eval_mode,
+        device=job.ranks.device,
+        scores_path=str(job.folder / SCORES_FILE),
     )
-    metrics, steps = result["metrics"], fields["progress"]["steps"]
-    openings = fields["data"].setdefault("test_openings", [])
-    openings += [{"purpose": purpose, "utc": opened_utc} for purpose in result["test_openings"]]
     with LogWriter(job.folder) as log:
-        for opening in openings:
-            log.write("test_open", **opening)
-        for split in ("tune", "test"):
-            log.write("eval", split=split, step=steps, **metrics[split])
-        log.write(
-            "end",
-            stopped_by=fields["budget"]["stopped_by"],
-            steps=steps,
-            tokens=fields["progress"]["tokens"],
-            val_bpb=metrics["test"]["val_bpb"],
-            loss_nats=metrics["test"]["loss_nats"],
-        )
-        log.sync()
-    fields["metrics"] |= metrics
+        _note_opening(job, log)
+        result = score_in_fresh_process(request)
+        assert result["test_openings"] == [TEST_PURPOSE], "the test split is opened once, as the log says"
+        _log_scores(job, log, result["metrics"])
+    fields["metrics"] |= result["metrics"]
     scoring_seconds = time.monotonic() - started
     for key in ("validation_seconds", "wall_seconds"):
         fields["time"][key] += scoring_seconds
     job.record.write("complete")
     (job.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+
+
+def _note_opening(job: Job, log: LogWriter) -> None:
+    """Write that the test split is opened, before it is: whatever ends this process then, the opening is on disk."""
+    log.write("test_open", purpose=TEST_PURPOSE, utc=utc_now())
+    log.sync()
+    openings = job.record.fields["data"].setdefault("test_openings", [])
+    logged = [entry.fields for entry in read_log(job.folder).events if entry.event == "test_open"]
+    known = [{key: entry[key] for key in ("purpose", "utc")} for entry in logged]
+    openings += [opening for opening in known if opening not in openings]
+    job.record.write()
+
+
+def _log_scores(job: Job, log: LogWriter, metrics: Mapping[str, Any]) -> None:
+    fields = job.record.fields
+    for split in ("tune", "test"):
+        log.write("eval", split=split, step=fields["progress"]["steps"], **metrics[split])
+    log.write(
+        "end",
+        stopped_by=fields["budget"]["stopped_by"],
+        steps=fields["progress"]["steps"],
+        tokens=fields["progress"]["tokens"],
+        val_bpb=metrics["test"]["val_bpb"],
+        loss_nats=metrics["test"]["loss_nats"],
+    )
+    log.sync()
 
 
 def _write_artifact(job: Job, path: Path, tensors: Sequence[PlannedTensor]) -> ArtifactSummary:
@@ -262,13 +291,13 @@ def _time_fields(clock: Clock) -> dict[str, Any]:
     inside: Mapping[str, float] = clock.stage_seconds
     outside: Mapping[str, float] = clock.outside_seconds
     parts = {
-        "train_seconds": inside.get("train", 0.0) + inside.get("checkpoint", 0.0),
+        "train_seconds": sum(inside.get(name, 0.0) for name in ("train", "checkpoint", "lost")),
         "compression_seconds": inside.get("compression", 0.0) + inside.get("other", 0.0),
         "export_seconds": inside.get("export", 0.0),
         "validation_seconds": outside.get("validation", 0.0),
         "compilation_seconds": outside.get("compilation", 0.0),
         "data_seconds": outside.get("data", 0.0) + outside.get("resume", 0.0),
     }
-    if set(inside) - {"train", "checkpoint", "compression", "export", "other"}:
+    if set(inside) - {"train", "checkpoint", "lost", "compression", "export", "other"}:
         raise RunError(f"stages {sorted(inside)}: a stage has no field in the record")
     return {**parts, "wall_seconds": sum(parts.values()), "device_seconds": clock.device_seconds}

@@ -26,7 +26,7 @@ from harness.records.native import read_config, read_record
 from harness.records.schema import Record, Status
 from harness.registry import find_method
 from harness.run_record import RunRecord
-from harness.run_stages import score, train_and_export
+from harness.run_stages import has_artifact, score, train_and_export
 from harness.settings import resolve_settings, validate_settings
 from harness.training.budget import parse_budget
 from harness.training.clock import Clock
@@ -145,9 +145,7 @@ def _stoppable() -> Iterator[None]:
 def _execute(job: Job) -> Path | None:
     """Train, export, score; whatever ends it early is written into the record before it is raised."""
     try:
-        train_and_export(job)
-        if job.ranks.is_main:
-            score(job)
+        _train_and_score(job)
     except KeyboardInterrupt:
         _close(job, "interrupted", "stopped by the user or the scheduler")
         job.reporter.said(f"interrupted; go on with: harness run --resume {job.folder}")
@@ -177,6 +175,14 @@ def _execute(job: Job) -> Path | None:
         return None
     _check_cap(job)
     return job.folder
+
+
+def _train_and_score(job: Job) -> None:
+    """Do what is left to do: a resumed run whose file is there has only its scores to make."""
+    if not job.ranks.share(has_artifact(job)):
+        train_and_export(job)
+    if job.ranks.is_main:
+        score(job)
 
 
 def _check_cap(job: Job) -> None:

@@ -2,7 +2,7 @@
 
 Wall-clock time inside the budget belongs to a stage ("train", "compression", "export", ...; "other" where
 none is open); data preparation, validation and one-off compilation are outside it and are added up by reason.
-The stages add up to the spent seconds. A process that died takes the time since its last checkpoint with it.
+The stages add up to the spent seconds; what a process that died had logged since its last checkpoint is stage "lost".
 """
 
 from __future__ import annotations
@@ -286,6 +286,13 @@ class Clock:
         self._segment = _Segment(**state["segment"])
         self.stopped_by = None
         self._mark_step()
+
+    def catch_up(self, logged_seconds: float) -> None:
+        """Count what the log of a process that died says was spent, where that is more than its checkpoint says."""
+        lost_seconds = logged_seconds - self.spent_seconds
+        if lost_seconds > 0:
+            self.stage_seconds["lost"] = self.stage_seconds.get("lost", 0.0) + lost_seconds
+            self.device_seconds += lost_seconds * self.num_devices
 
     def _settle(self) -> None:
         """Give the time since the last call to whatever is open."""

@@ -13,8 +13,12 @@ import pytest
 
 import harness.run_stages as run_stages
 from harness.cli import run_command
+from harness.job import RunRequest
+from harness.progress import SilentReporter
 from harness.records.logs import read_log
 from harness.records.native import read_record
+from harness.runner import resume_run, start_run
+from harness.training.loop import StepReport
 from harness.verify.run import verify_paths
 
 BASE = (
@@ -265,3 +269,61 @@ def test_an_export_slower_than_the_timed_one_is_said_and_noted(tmp_path: Path, m
     assert record.budget.overrun == record.budget.spent.seconds - 3 > 0.5
     remarks = [finding for finding in verify_paths([folder]).findings if finding.status != "pass"]
     assert [(finding.rule, finding.status) for finding in remarks] == [("S3", "note")]
+
+
+DIES_AFTER_SCORING = """
+import os
+import harness.run_stages as stages
+score = stages.score_in_fresh_process
+stages.score_in_fresh_process = lambda request: (score(request), os.kill(os.getpid(), 9))
+"""
+
+
+def test_each_opening_of_the_test_split_is_on_disk_before_it_is_made(tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "seen"
+    arguments = [*BASE, "--budget", "3steps", "--out", str(folder)]
+    code = [sys.executable, "-c", DIES_AFTER_SCORING + CHILD]
+    assert subprocess.run([*code, *arguments], env=CHILD_ENVIRONMENT, check=False).returncode == -signal.SIGKILL
+    assert (folder / "scores.npz").exists()
+    assert read_log(folder).count("test_open") == len(read_record(folder).data.test_openings) == 1
+    monkeypatch.setattr("harness.runner.train_and_export", lambda job: pytest.fail("it was trained again"))
+    assert run_command(["run", "--resume", str(folder)]) == 0
+    assert read_log(folder).count("test_open") == len(read_record(folder).data.test_openings) == 2
+    remarks = [finding for finding in verify_paths([folder]).findings if finding.status != "pass"]
+    assert [(finding.rule, finding.status) for finding in remarks] == [("D2", "note")]
+
+
+def test_an_opening_survives_that_the_training_is_taken_up_again(tmp_path: Path) -> None:
+    folder = tmp_path / "seen"
+    code = [sys.executable, "-c", DIES_AFTER_SCORING + CHILD]
+    subprocess.run([*code, *BASE, "--budget", "3steps", "--out", str(folder)], env=CHILD_ENVIRONMENT, check=False)
+    (folder / "artifact.bin").unlink()
+    assert run_command(["run", "--resume", str(folder)]) == 0
+    assert read_log(folder).count("test_open") == len(read_record(folder).data.test_openings) == 2
+    failed = [finding.rule for finding in verify_paths([folder]).findings if finding.status == "fail"]
+    assert failed == ["D2"]
+
+
+class KilledError(BaseException):
+    """Ends a run as a kill does: nothing is written any more."""
+
+
+class Killer(SilentReporter):
+    def stepped(self, report: StepReport) -> None:
+        if report.step == 3:
+            raise KilledError
+
+
+def test_what_was_spent_before_the_first_checkpoint_stays_spent(tmp_path: Path) -> None:
+    folder = tmp_path / "early"
+    request = RunRequest(method="dense", preset="tiny", data="synthetic", budget="3600s")
+    with pytest.raises(KilledError):
+        start_run(request, reporter=Killer(), out=folder, device="cpu")
+    logged = read_log(folder).steps[-1].seconds
+    for _ in range(2):
+        with pytest.raises(KilledError):
+            resume_run(folder, reporter=Killer(), device="cpu")
+        steps = read_log(folder).steps
+        assert [step.step for step in steps] == [1, 2, 3]
+        assert steps[0].seconds > logged
+        logged = steps[-1].seconds
