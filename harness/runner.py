@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +20,11 @@ from harness.errors import HarnessError, RecordError, RunError, UsageError
 from harness.job import Job, Reporter, RunRequest
 from harness.preparation import Setting, prepare_job, request_from_config
 from harness.record_lock import hold_folder
+from harness.records.agreement import Difference, config_differences
 from harness.records.caps import charges
 from harness.records.logs import read_log
 from harness.records.native import read_config, read_record
+from harness.records.safeio import JSON
 from harness.records.schema import Record, Status
 from harness.registry import find_method
 from harness.run_record import RunRecord
@@ -75,12 +77,29 @@ def resume_run(folder: Path, *, reporter: Reporter, data_dir: Path | None = None
         if record.status == "complete":
             raise UsageError(f"--resume {folder}: the record is complete; there is nothing to do")
         config = read_config(folder)
+        _check_config(folder, record, config)
         request = request_from_config(folder, config)
         clock = Clock(parse_budget(request.budget), num_devices=ranks.size)
         info = find_method(request.method)
         settings = validate_settings(info.load(), config)
         setting = Setting(request, info, settings, ranks, clock, reporter, data_dir, held)
         return _execute(prepare_job(setting, existing=RunRecord(folder=folder, fields=record.to_json())))
+
+
+def _check_config(folder: Path, record: Record, config: Mapping[str, JSON]) -> None:
+    """Refuse to go on with other settings than the run was begun with: its record would contradict itself.
+
+    Raises:
+        UsageError: `config.toml` was edited; names the first key.
+    """
+    begun = [Difference("seed", record.seed, config.get("seed"))]
+    begun += [Difference("budget", record.budget.text, config.get("budget"))]
+    apart = [each for each in begun if each.recorded != each.configured] + config_differences(record, config)
+    for key, recorded, configured in apart[:1]:
+        raise UsageError(
+            f"--resume {folder}: config.toml has {key} = {configured!r:.60}, but the run was begun with "
+            f"{recorded!r:.60}; put it back, or start a new run"
+        )
 
 
 def repeat_run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -327,3 +328,32 @@ def test_what_was_spent_before_the_first_checkpoint_stays_spent(tmp_path: Path) 
         assert [step.step for step in steps] == [1, 2, 3]
         assert steps[0].seconds > logged
         logged = steps[-1].seconds
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("seed = 0", "seed = 1", "seed"),
+        ('budget = "3600s"', 'budget = "7200s"', "budget"),
+        ("matrix_lr = ", "matrix_lr = 1", "train.matrix_lr"),
+        ('data = "synthetic"', 'data = "shakespeare"', "data"),
+    ],
+)
+def test_an_edited_config_is_not_resumed(begun: Path, old: str, new: str, key: str, tmp_path: Path, capsys) -> None:
+    folder = shutil.copytree(begun, tmp_path / "edited")
+    config = folder / "config.toml"
+    config.write_text(config.read_text().replace(old, new))
+    assert run_command(["run", "--resume", str(folder), "--device", "cpu"]) == 2
+    said = capsys.readouterr().err
+    assert f"config.toml has {key} = " in said
+    assert said.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was killed in its third step."""
+    folder = tmp_path_factory.mktemp("begun") / "record"
+    request = RunRequest(method="dense", preset="tiny", data="synthetic", budget="3600s")
+    with pytest.raises(KilledError):
+        start_run(request, reporter=Killer(), out=folder, device="cpu")
+    return folder
