@@ -164,6 +164,7 @@ class LogStep:
         seconds: spent at its end.
         lr_scale: factor on every learning rate.
         momentum: of the matrix optimiser.
+        tokens: trained on at its end.
     """
 
     line: int
@@ -172,6 +173,7 @@ class LogStep:
     seconds: float | None = None
     lr_scale: float | None = None
     momentum: float | None = None
+    tokens: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +246,7 @@ def _parse_step(entry: LogEvent) -> LogStep:
         seconds=_number(entry, "seconds"),
         lr_scale=_number(entry, "lr_scale"),
         momentum=_number(entry, "momentum"),
+        tokens=_number(entry, "tokens"),
     )
 
 

@@ -197,11 +197,12 @@ class TimePart(Part):
 
 
 class ProgressPart(Part):
-    """How far the training went."""
+    """How far the training went; `flops_per_step` is null where an older version did not say."""
 
     steps: Count
     tokens: Count
     epochs: Annotated[float, Field(ge=0, le=1e12)]
+    flops_per_step: Annotated[float, Field(ge=0, le=1e40)] | None = None
     median_step_seconds: Seconds | None = None
     peak_memory_bytes: Count | None = None
 

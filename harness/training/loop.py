@@ -6,6 +6,7 @@ too), `finish_step` carries the sum to the parameters, then clipping, the optimi
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -170,6 +171,10 @@ class Trainer:
             self._resume(state, self._pending)
         else:
             self._begin(state)
+            if self._log is not None:
+                total_steps = self._clock.total_steps
+                known = int(total_steps) if math.isfinite(total_steps) else None
+                self._log.write("fit", step=self._clock.num_steps, steps=known)
         with self._listen_for_signals(), self._clock.stage("train"):
             self._steps(state)
         state.averages.copy_to(state.network)

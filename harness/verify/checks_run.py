@@ -6,13 +6,11 @@ import math
 from collections.abc import Iterator
 
 from harness.records.caps import charges
-from harness.records.logs import LOG_FILE
 from harness.records.native import ARTIFACT_FILE, RECORD_FILE
 from harness.records.safeio import file_bytes
 from harness.records.values import Value
 from harness.verify.agreement import (
     show,
-    values_agree,
 )
 from harness.verify.case import NativeCase
 from harness.verify.findings import Finding, FindingStatus
@@ -43,21 +41,6 @@ def cap_is_respected(case: NativeCase, rule: Rule) -> Iterator[Finding]:
         ]
         message = f"{charge.charged_bytes:,} bytes are charged ({charge.what}), the cap is {charge.cap_bytes:,}"
         yield rule.finding(case.name, "pass" if charge.is_kept else "fail", message, values=values)
-
-
-def steps_agree(case: NativeCase, rule: Rule) -> Iterator[Finding]:
-    """S1: fails when record and log disagree on the steps, or the log has a step beyond them."""
-    findings = list(values_agree(case, rule))
-    yield from findings
-    if findings[0].status != "pass":
-        return
-    last = max((entry.step for entry in case.log.steps), default=0)
-    claim = case.claim("progress.steps", case.progress.steps)
-    if last > case.progress.steps:
-        line = next(entry.line for entry in case.log.steps if entry.step == last)
-        fact = Value(origin="logged", value=last, path=LOG_FILE, line=line)
-        message = f"{fact.place} is step {last:,}, {claim.place} ends at {show(claim.value)}"
-        yield rule.finding(case.name, "fail", message, values=[claim, fact])
 
 
 def time_adds_up(case: NativeCase, rule: Rule) -> Iterator[Finding]:
