@@ -31,7 +31,7 @@ from harness.files import write_atomic
 from harness.loading import check_causal, load_artifact
 from harness.metrics import bits_per_byte, perplexity
 from harness.nn.network import Network
-from harness.scoring import EvalMode, ScoreRequest, error_to_json
+from harness.scoring import TEST_PURPOSE, EvalMode, ScoreRequest, error_to_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -263,7 +263,7 @@ def score_artifact(request: ScoreRequest) -> dict[str, Any]:
     )
     metrics: dict[str, Any] = {}
     for split in request.splits:
-        stream = data.open_test("score the artifact") if split == "test" else data.tune
+        stream = data.open_test(TEST_PURPOSE) if split == "test" else data.tune
         scores = score_network(loaded.network, data, stream, request.eval_mode)
         if split == "test" and request.scores_path:
             scores.save(Path(request.scores_path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from harness.training.ranks import Ranks, resolve_precision
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a new, a resumed and a repeated run have in common before they are prepared."""
+    """What every run has in common before it is prepared; what `held` holds is let go when the run is over."""
 
     request: RunRequest
     info: MethodInfo
@@ -42,6 +43,7 @@ class Setting:
     clock: Clock
     reporter: Reporter
     data_dir: Path | None
+    held: ExitStack
     parent: ParentRecord | None = None
 
 
@@ -201,7 +203,7 @@ def _new_record(setting: Setting, settings: RunSettings, data: TokenData, out: P
     """Make the folder with `config.toml` and a running `record.json`, on rank 0; all ranks get the same path."""
     request, info, budget, ranks = setting.request, setting.info, setting.clock.budget, setting.ranks
     name = run_name(info.name, request.preset, request.data, budget.text, request.seed)
-    folder = ranks.share(make_folder(out, name) if ranks.is_main else None)
+    folder = ranks.share(make_folder(out, name, setting.held) if ranks.is_main else None)
     fields = {
         **new_record_fields(folder.name),
         "method": {

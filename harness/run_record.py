@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import harness
 from harness.errors import UsageError
+from harness.record_lock import LOCK_FILE, hold_folder
 from harness.records.native import seal_files, write_record
 from harness.records.schema import Record, Status
 
@@ -46,16 +48,25 @@ def new_record_fields(name: str) -> dict[str, Any]:
     return {"name": name, "created_utc": utc_now(), "harness_version": harness.__version__}
 
 
-def make_folder(out: Path | None, name: str) -> Path:
+def make_folder(out: Path | None, name: str, held: ExitStack) -> Path:
     """Make an empty record folder: `out`, or `records/<name>` with a number appended while it is taken.
 
+    Args:
+        out: the folder that the user asked for.
+        name: of the record.
+        held: takes the lock of the folder.
+
     Raises:
-        UsageError: `out` exists and holds something.
+        UsageError: `out` exists and holds something, or another process writes it.
     """
     if out is not None:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UsageError(f"--out {out} is not empty; choose another folder, or go on with --resume {out}")
+        taken = UsageError(f"--out {out} is not empty; choose another folder, or go on with --resume {out}")
+        if out.exists() and not out.is_dir():
+            raise taken
         out.mkdir(parents=True, exist_ok=True)
+        held.enter_context(hold_folder(out))
+        if any(path.name != LOCK_FILE for path in out.iterdir()):
+            raise taken
         return out
     for number in range(1, 10_000):
         folder = Path("records") / (name if number == 1 else f"{name}-{number}")
@@ -63,6 +74,7 @@ def make_folder(out: Path | None, name: str) -> Path:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
+        held.enter_context(hold_folder(folder))
         return folder
     raise UsageError(f"records/{name} and its 9,999 followers exist; give --out")
 

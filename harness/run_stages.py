@@ -23,11 +23,12 @@ from harness.evaluate import score_network
 from harness.job import Job
 from harness.nn.network import Network
 from harness.plan import MAX_EPOCHS
-from harness.records.logs import LogWriter
+from harness.records.logs import LogWriter, most_seconds, read_log
 from harness.records.native import ARTIFACT_FILE, CHECKPOINT_FILE
+from harness.records.safeio import hash_file
 from harness.records.scores import SCORES_FILE
 from harness.run_record import utc_now
-from harness.scoring import ScoreRequest, score_in_fresh_process
+from harness.scoring import TEST_PURPOSE, ScoreRequest, score_in_fresh_process
 from harness.training.clock import Clock
 from harness.training.loop import Trainer
 
@@ -40,9 +41,8 @@ def train_and_export(job: Job) -> None:
     torch.manual_seed(job.request.seed)
     with LogWriter(job.folder) if ranks.is_main else nullcontext() as log:
         checkpoint_path = job.folder / CHECKPOINT_FILE
-        if log is not None and not checkpoint_path.exists():
-            log.truncate(0)  # a run that was killed before its first checkpoint starts again
-            log.write("start", seed=job.request.seed, method=job.info.name, preset=job.request.preset)
+        if not checkpoint_path.exists():
+            _start_log(job, log)
         trainer = Trainer(
             method=job.method,
             recipe=job.settings.train,
@@ -67,60 +67,90 @@ def train_and_export(job: Job) -> None:
         with clock.stage("export"):
             tensors = job.method.export(network, job.settings.export)
             summary = _write_artifact(job, job.folder / ARTIFACT_FILE, tensors)
-        log.write("export", artifact_bytes=summary.artifact_bytes, sha256=summary.sha256)
         with clock.pause("validation"):
+            log.write("export", artifact_bytes=summary.artifact_bytes, sha256=summary.sha256, **_export_times(clock))
             before_export = score_network(network, job.data, job.data.tune, job.eval_mode).metrics()
-        clock.finish()
+            clock.finish()
+        _say_overrun(job)
         log.write("eval", split="tune_before_export", step=clock.num_steps, **before_export)
     fields = job.record.fields
     fields["metrics"] = {"tune_before_export": before_export}
     fields["artifact"] = _artifact_fields(job, summary)
     fields["params"] = _params_fields(job, summary)
     fields["progress"] = _progress_fields(job, clock, trainer.step_seconds)
-    fields["budget"] |= {"stopped_by": clock.stopped_by, "spent": _spent_fields(clock)}
+    fields["budget"] |= {"stopped_by": clock.stopped_by, "spent": _spent_fields(clock), "overrun": clock.overrun}
     fields["time"] = _time_fields(clock)
     job.record.write()
+
+
+def _start_log(job: Job, log: LogWriter | None) -> None:
+    """Begin the log; a run that was killed before its first checkpoint starts again, with what it spent spent."""
+    dropped = log.truncate(0) if log is not None else []
+    job.clock.catch_up(job.ranks.share(most_seconds(dropped)))
+    if log is not None:
+        log.write("start", seed=job.request.seed, method=job.info.name, preset=job.request.preset)
+    if log is not None and dropped:
+        log.write("resume", step=0, seconds=job.clock.spent_seconds)
+
+
+def has_artifact(job: Job) -> bool:
+    """Whether the file that the record describes is there whole, so that only its scores are missing."""
+    described = job.record.fields.get("artifact")
+    if not described or not (job.folder / ARTIFACT_FILE).is_file():
+        return False
+    return hash_file(job.folder, ARTIFACT_FILE)[1] == str(described["sha256"])
 
 
 def score(job: Job) -> None:
     """Score the stored file on tune and test in a fresh process and complete the record."""
     fields, started = job.record.fields, time.monotonic()
-    opened_utc = utc_now()
-    result = score_in_fresh_process(
-        ScoreRequest(
-            artifact=str(job.folder / ARTIFACT_FILE),
-            data=job.request.data,
-            data_dir=str(job.data_dir) if job.data_dir else None,
-            encoding_errors=job.request.encoding_errors,
-            splits=("tune", "test"),
-            eval_mode=job.eval_mode,
-            device=job.ranks.device,
-            scores_path=str(job.folder / SCORES_FILE),
-        )
+    request = ScoreRequest(
+        artifact=str(job.folder / ARTIFACT_FILE),
+        data=job.request.data,
+        data_dir=str(job.data_dir) if job.data_dir else None,
+        encoding_errors=job.request.encoding_errors,
+        splits=("tune", "test"),
+        eval_mode=job.eval_mode,
+        device=job.ranks.device,
+        scores_path=str(job.folder / SCORES_FILE),
     )
-    metrics, steps = result["metrics"], fields["progress"]["steps"]
-    openings = fields["data"].setdefault("test_openings", [])
-    openings += [{"purpose": purpose, "utc": opened_utc} for purpose in result["test_openings"]]
     with LogWriter(job.folder) as log:
-        for opening in openings:
-            log.write("test_open", **opening)
-        for split in ("tune", "test"):
-            log.write("eval", split=split, step=steps, **metrics[split])
-        log.write(
-            "end",
-            stopped_by=fields["budget"]["stopped_by"],
-            steps=steps,
-            tokens=fields["progress"]["tokens"],
-            val_bpb=metrics["test"]["val_bpb"],
-            loss_nats=metrics["test"]["loss_nats"],
-        )
-        log.sync()
-    fields["metrics"] |= metrics
+        _note_opening(job, log)
+        result = score_in_fresh_process(request)
+        assert result["test_openings"] == [TEST_PURPOSE], "the test split is opened once, as the log says"
+        _log_scores(job, log, result["metrics"])
+    fields["metrics"] |= result["metrics"]
     scoring_seconds = time.monotonic() - started
     for key in ("validation_seconds", "wall_seconds"):
         fields["time"][key] += scoring_seconds
     job.record.write("complete")
     (job.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+
+
+def _note_opening(job: Job, log: LogWriter) -> None:
+    """Write that the test split is opened, before it is: whatever ends this process then, the opening is on disk."""
+    log.write("test_open", purpose=TEST_PURPOSE, utc=utc_now())
+    log.sync()
+    openings = job.record.fields["data"].setdefault("test_openings", [])
+    logged = [entry.fields for entry in read_log(job.folder).events if entry.event == "test_open"]
+    known = [{key: entry[key] for key in ("purpose", "utc")} for entry in logged]
+    openings += [opening for opening in known if opening not in openings]
+    job.record.write()
+
+
+def _log_scores(job: Job, log: LogWriter, metrics: Mapping[str, Any]) -> None:
+    fields = job.record.fields
+    for split in ("tune", "test"):
+        log.write("eval", split=split, step=fields["progress"]["steps"], **metrics[split])
+    log.write(
+        "end",
+        stopped_by=fields["budget"]["stopped_by"],
+        steps=fields["progress"]["steps"],
+        tokens=fields["progress"]["tokens"],
+        val_bpb=metrics["test"]["val_bpb"],
+        loss_nats=metrics["test"]["loss_nats"],
+    )
+    log.sync()
 
 
 def _write_artifact(job: Job, path: Path, tensors: Sequence[PlannedTensor]) -> ArtifactSummary:
@@ -152,6 +182,22 @@ def _announce(job: Job, step_seconds: float) -> None:
     job.reporter.said(f"{step_seconds:.3g} s a step: about {steps:,.0f} steps, {plan.epochs(steps):.1f} epochs")
     if plan.epochs(steps) > MAX_EPOCHS:
         job.reporter.said(f"warning: {plan.epochs(steps):.0f} epochs of this corpus; a larger --data would say more")
+
+
+def _export_times(clock: Clock) -> dict[str, float]:
+    """What the log says when the file is written: the budget is spent to here, whatever the record says later."""
+    return {
+        "seconds": clock.spent_seconds,
+        "gpu_seconds": clock.device_seconds,
+        "export_seconds": clock.stage_seconds["export"],
+        "reserved_seconds": clock.export_seconds,
+    }
+
+
+def _say_overrun(job: Job) -> None:
+    if not job.clock.is_within_tolerance:
+        unit = job.budget.kind.replace("_", " ")
+        job.reporter.said(f"warning: {job.clock.overrun:,.3g} {unit} above the budget; the record says so")
 
 
 def _time_noise_export(job: Job, network: Network) -> float:
@@ -229,6 +275,7 @@ def _progress_fields(job: Job, clock: Clock, step_seconds: Sequence[float]) -> d
         "steps": clock.num_steps,
         "tokens": clock.num_tokens,
         "epochs": clock.num_tokens / job.plan.train_tokens,
+        "flops_per_step": float(job.plan.flops_per_step),
         "median_step_seconds": statistics.median(step_seconds) if step_seconds else None,
         "peak_memory_bytes": _peak_memory_bytes(job.ranks.device),
     }
@@ -247,13 +294,13 @@ def _time_fields(clock: Clock) -> dict[str, Any]:
     inside: Mapping[str, float] = clock.stage_seconds
     outside: Mapping[str, float] = clock.outside_seconds
     parts = {
-        "train_seconds": inside.get("train", 0.0) + inside.get("checkpoint", 0.0),
+        "train_seconds": sum(inside.get(name, 0.0) for name in ("train", "checkpoint", "lost")),
         "compression_seconds": inside.get("compression", 0.0) + inside.get("other", 0.0),
         "export_seconds": inside.get("export", 0.0),
         "validation_seconds": outside.get("validation", 0.0),
         "compilation_seconds": outside.get("compilation", 0.0),
         "data_seconds": outside.get("data", 0.0) + outside.get("resume", 0.0),
     }
-    if set(inside) - {"train", "checkpoint", "compression", "export", "other"}:
+    if set(inside) - {"train", "checkpoint", "lost", "compression", "export", "other"}:
         raise RunError(f"stages {sorted(inside)}: a stage has no field in the record")
     return {**parts, "wall_seconds": sum(parts.values()), "device_seconds": clock.device_seconds}

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -20,13 +20,16 @@ from harness.errors import HarnessError, RecordError, RunError, UsageError
 from harness.job import Job, Reporter, RunRequest
 from harness.lineage import ParentRecord, load_parent, reload_parent
 from harness.preparation import Setting, prepare_job, request_from_config
+from harness.record_lock import hold_folder
+from harness.records.agreement import Difference, config_differences
 from harness.records.caps import charges
 from harness.records.logs import read_log
 from harness.records.native import read_config, read_record
+from harness.records.safeio import JSON
 from harness.records.schema import Record, Status
 from harness.registry import find_method
 from harness.run_record import RunRecord
-from harness.run_stages import score, train_and_export
+from harness.run_stages import has_artifact, score, train_and_export
 from harness.settings import resolve_settings, validate_settings
 from harness.training.budget import parse_budget
 from harness.training.clock import Clock
@@ -51,12 +54,12 @@ def start_run(
         RunError: the run could not finish; the folder says why and can be resumed where that makes sense.
         KeyboardInterrupt: it was stopped; the folder can be resumed.
     """
-    with join_ranks(device) as ranks, _stoppable():
+    with join_ranks(device) as ranks, _stoppable(), ExitStack() as held:
         clock = Clock(parse_budget(request.budget), num_devices=ranks.size)
         info = find_method(request.method)
         settings = resolve_settings(info, request.preset, request.overrides)
         parent = load_parent(Path(request.parent)) if request.parent else None
-        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir, parent)
+        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir, held, parent)
         return _execute(prepare_job(setting, out=out))
 
 
@@ -65,20 +68,41 @@ def resume_run(folder: Path, *, reporter: Reporter, data_dir: Path | None = None
 
     Raises:
         RecordError: there is no record to resume.
-        UsageError: the record is complete.
+        UsageError: there is no such folder, another process writes it, or the record is complete.
     """
-    record = read_record(folder)
-    if record.status == "complete":
-        raise UsageError(f"--resume {folder}: the record is complete; there is nothing to do")
-    config = read_config(folder)
-    request = request_from_config(folder, config)
-    with join_ranks(device) as ranks, _stoppable():
+    if not folder.is_dir():
+        raise UsageError(f"--resume {folder}: no such folder")
+    with join_ranks(device) as ranks, _stoppable(), ExitStack() as held:
+        if ranks.is_main:  # before anything is read: another process may be writing it
+            held.enter_context(hold_folder(folder))
+        record = read_record(folder)
+        if record.status == "complete":
+            raise UsageError(f"--resume {folder}: the record is complete; there is nothing to do")
+        config = read_config(folder)
+        _check_config(folder, record, config)
+        request = request_from_config(folder, config)
         clock = Clock(parse_budget(request.budget), num_devices=ranks.size)
         info = find_method(request.method)
         settings = validate_settings(info.load(), config)
         parent = _parent_again(request, folder, record)
-        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir, parent)
+        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir, held, parent)
         return _execute(prepare_job(setting, existing=RunRecord(folder=folder, fields=record.to_json())))
+
+
+def _check_config(folder: Path, record: Record, config: Mapping[str, JSON]) -> None:
+    """Refuse to go on with other settings than the run was begun with: its record would contradict itself.
+
+    Raises:
+        UsageError: `config.toml` was edited; names the first key.
+    """
+    begun = [Difference("seed", record.seed, config.get("seed"))]
+    begun += [Difference("budget", record.budget.text, config.get("budget"))]
+    apart = [each for each in begun if each.recorded != each.configured] + config_differences(record, config)
+    for key, recorded, configured in apart[:1]:
+        raise UsageError(
+            f"--resume {folder}: config.toml has {key} = {configured!r:.60}, but the run was begun with "
+            f"{recorded!r:.60}; put it back, or start a new run"
+        )
 
 
 def repeat_run(
@@ -105,12 +129,12 @@ def repeat_run(
     if record.budget.kind in ("seconds", "gpu_seconds"):
         schedule = _logged_schedule(folder)
         request = replace(request, budget=f"{len(schedule)}steps")
-    with join_ranks(device) as ranks, _stoppable():
+    with join_ranks(device) as ranks, _stoppable(), ExitStack() as held:
         clock = Clock(parse_budget(request.budget), num_devices=ranks.size)
         info = find_method(request.method)
         settings = validate_settings(info.load(), config)
         parent = _parent_again(request, folder, record)
-        setting = Setting(replace(request, seed=seed), info, settings, ranks, clock, reporter, data_dir, parent)
+        setting = Setting(replace(request, seed=seed), info, settings, ranks, clock, reporter, data_dir, held, parent)
         _execute(prepare_job(setting, out=out, replayed_schedule=schedule))
     return read_record(out)
 
@@ -148,9 +172,7 @@ def _stoppable() -> Iterator[None]:
 def _execute(job: Job) -> Path | None:
     """Train, export, score; whatever ends it early is written into the record before it is raised."""
     try:
-        train_and_export(job)
-        if job.ranks.is_main:
-            score(job)
+        _train_and_score(job)
     except KeyboardInterrupt:
         _close(job, "interrupted", "stopped by the user or the scheduler")
         job.reporter.said(f"interrupted; go on with: harness run --resume {job.folder}")
@@ -180,6 +202,14 @@ def _execute(job: Job) -> Path | None:
         return None
     _check_cap(job)
     return job.folder
+
+
+def _train_and_score(job: Job) -> None:
+    """Do what is left to do: a resumed run whose file is there has only its scores to make."""
+    if not job.ranks.share(has_artifact(job)):
+        train_and_export(job)
+    if job.ranks.is_main:
+        score(job)
 
 
 def _check_cap(job: Job) -> None:

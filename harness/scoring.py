@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 from harness.errors import HarnessError, RunError, UsageError
 
 Mode = Literal["sliding", "challenge", "challenge-sliding"]
+TEST_PURPOSE = "score the artifact"  # why the test split is opened, once
 _SECONDS_TO_END = 5.0
 
 

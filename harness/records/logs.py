@@ -1,9 +1,9 @@
 """`log.jsonl`: one JSON object a line, appended and flushed as the run goes.
 
-Events: start (with the seed), step, eval, checkpoint, resume, export, test_open, end, and others, which
+Events: start (with the seed), fit, step, eval, checkpoint, resume, export, test_open, end, and others, which
 readers may ignore. A step line carries step, loss_nats, lr_scale, momentum, seconds and tokens (both spent so
-far); an eval line split, step and the metrics; the export line artifact_bytes and sha256; the end line
-stopped_by, steps, tokens and the val_bpb and loss_nats of the test split.
+far); an eval line split, step and the metrics; the export line artifact_bytes, sha256, the time spent and that of
+the export; the end line stopped_by, steps, tokens and the val_bpb and loss_nats of the test split.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -28,7 +28,7 @@ class LogWriter:
     """Appends events to the log of a record folder; each is one line, flushed at once."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the log of a record folder; what is there stays.
+        """Open the log of a record folder; what is there stays, but for a last line that was cut off.
 
         Raises:
             RunError: the log cannot be written.
@@ -36,12 +36,24 @@ class LogWriter:
         self._path = folder / LOG_FILE
         try:
             # unbuffered: a line is on its way to the disk when `write` returns, and closing cannot fail
-            self._handle = self._path.open("ab", buffering=0)
+            self._handle = self._path.open("a+b", buffering=0)
+            self._drop_cut_line()
         except OSError as error:
             raise self._error(error) from error
 
-    def truncate(self, offset: int) -> None:
-        """Drop what was logged after `offset`, the place of a checkpoint.
+    def _drop_cut_line(self) -> None:
+        end = self._handle.seek(0, os.SEEK_END)
+        begin = self._handle.seek(max(0, end - MAX_LINE_BYTES))
+        tail = self._handle.read(end - begin) or b""
+        if tail and not tail.endswith(b"\n"):
+            self._handle.truncate(begin + tail.rfind(b"\n") + 1)
+            self._handle.seek(0, os.SEEK_END)
+
+    def truncate(self, offset: int) -> list[dict[str, JSON]]:
+        """Drop what was logged after `offset`, the place of a checkpoint, but for openings of the test split.
+
+        Returns:
+            The events after `offset`: what they say was spent is spent, and what they opened was seen.
 
         Raises:
             RunError: the log is shorter than that, or cannot be written.
@@ -53,10 +65,17 @@ class LogWriter:
                 "the log was altered, so the run cannot go on"
             )
         try:
+            self._handle.seek(offset)
+            dropped = [event for line in self._handle.readall().splitlines() if (event := _loads(line))]
             self._handle.truncate(offset)
         except OSError as error:
             raise self._error(error) from error
         self._handle.seek(0, os.SEEK_END)
+        for event in dropped:
+            if event.get("event") == "test_open":
+                self.write("test_open", **{key: value for key, value in event.items() if key != "event"})
+        self.sync()
+        return dropped
 
     @property
     def offset(self) -> int:
@@ -102,6 +121,21 @@ class LogWriter:
         return RunError(f"cannot write {self._path}: {error.strerror}; free space or choose another folder (--out)")
 
 
+def _loads(line: bytes) -> dict[str, JSON]:
+    """Read a line of our own; one that is none is as good as empty."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def most_seconds(events: Iterable[Mapping[str, JSON]]) -> float:
+    """Return the most that events say was spent, in seconds; 0 where none says it."""
+    found = (event.get("seconds") for event in events)
+    return max((float(seconds) for seconds in found if isinstance(seconds, int | float)), default=0.0)
+
+
 def _finite(value: JSON) -> JSON:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
@@ -130,6 +164,7 @@ class LogStep:
         seconds: spent at its end.
         lr_scale: factor on every learning rate.
         momentum: of the matrix optimiser.
+        tokens: trained on at its end.
     """
 
     line: int
@@ -138,6 +173,7 @@ class LogStep:
     seconds: float | None = None
     lr_scale: float | None = None
     momentum: float | None = None
+    tokens: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +246,7 @@ def _parse_step(entry: LogEvent) -> LogStep:
         seconds=_number(entry, "seconds"),
         lr_scale=_number(entry, "lr_scale"),
         momentum=_number(entry, "momentum"),
+        tokens=_number(entry, "tokens"),
     )
 
 

@@ -58,7 +58,10 @@ class SpentPart(Part):
 
 
 class BudgetPart(Part):
-    """What the run was allowed: `amount` in the unit of `kind`, with a `tolerance` as a fraction of it."""
+    """What the run was allowed: `amount` in the unit of `kind`, with a `tolerance` as a fraction of it.
+
+    `overrun` is what was spent above it, in the same unit; null where an older version did not say.
+    """
 
     text: str
     kind: BudgetKind
@@ -66,6 +69,7 @@ class BudgetPart(Part):
     stopped_by: str | None
     spent: SpentPart
     tolerance: Annotated[float, Field(ge=0, le=1)] = 0.01
+    overrun: Annotated[float, Field(ge=0, le=1e40)] | None = None
 
 
 class TokenizerPart(Part):
@@ -193,11 +197,12 @@ class TimePart(Part):
 
 
 class ProgressPart(Part):
-    """How far the training went."""
+    """How far the training went; `flops_per_step` is null where an older version did not say."""
 
     steps: Count
     tokens: Count
     epochs: Annotated[float, Field(ge=0, le=1e12)]
+    flops_per_step: Annotated[float, Field(ge=0, le=1e40)] | None = None
     median_step_seconds: Seconds | None = None
     peak_memory_bytes: Count | None = None
 

@@ -2,7 +2,7 @@
 
 Wall-clock time inside the budget belongs to a stage ("train", "compression", "export", ...; "other" where
 none is open); data preparation, validation and one-off compilation are outside it and are added up by reason.
-The stages add up to the spent seconds. A process that died takes the time since its last checkpoint with it.
+The stages add up to the spent seconds; what a process that died had logged since its last checkpoint is stage "lost".
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from harness.training.budget import Budget, whole_steps
 OutsideReason = Literal["data", "validation", "compilation"]
 
 _RECENT_STEPS = 32  # the step time follows a machine that slows down, yet one slow step hardly moves it
+# The export is timed once, early; on a machine that got busy it takes longer, and so does the checkpoint before it.
+EXPORT_MARGIN, EXPORT_MARGIN_SECONDS = 0.5, 0.25
 _MOST_SHARE = 1 + 1e-9  # 0.7 + 0.2 + 0.1 is a little above 1
 _PLAIN_STATE = (
     "device_seconds",
@@ -57,7 +59,7 @@ class Clock:
         num_tokens: training tokens so far.
         num_flops: floating-point operations of these steps.
         num_segments: segments begun so far.
-        export_seconds: seconds kept for the export.
+        export_seconds: seconds kept for the export, the margin included.
         stopped_by: what ended the training, for example "seconds" or "interrupt"; None while it may go on.
     """
 
@@ -173,8 +175,8 @@ class Clock:
         self._mark_step()
 
     def reserve_export(self, seconds: float) -> None:
-        """Keep this many wall-clock seconds of a timed budget for the export."""
-        self.export_seconds = seconds
+        """Keep wall-clock seconds of a timed budget for the export: what it took when it was timed, and a margin."""
+        self.export_seconds = seconds * (1 + EXPORT_MARGIN) + EXPORT_MARGIN_SECONDS
 
     def count_step(self) -> None:
         """Count one finished optimiser step of the open segment and learn from how long it took."""
@@ -250,7 +252,8 @@ class Clock:
         part = f" (this stage may use {share:.0%} of it)" if share < 1 else ""
         raise RunError(
             f"budget {self.budget.text} is too small for one step and an export{part}: "
-            f"{self.spent:,.4g} {unit} are spent, one step takes {cost:,.4g}, the export {reserved:,.4g}. "
+            f"{self.spent:,.4g} {unit} are spent, one step takes {cost:,.4g}, "
+            f"the export with a margin {reserved:,.4g}. "
             f"Give --budget more than {(self.spent + cost) / share + reserved:,.4g} {unit}."
         )
 
@@ -283,6 +286,13 @@ class Clock:
         self._segment = _Segment(**state["segment"])
         self.stopped_by = None
         self._mark_step()
+
+    def catch_up(self, logged_seconds: float) -> None:
+        """Count what the log of a process that died says was spent, where that is more than its checkpoint says."""
+        lost_seconds = logged_seconds - self.spent_seconds
+        if lost_seconds > 0:
+            self.stage_seconds["lost"] = self.stage_seconds.get("lost", 0.0) + lost_seconds
+            self.device_seconds += lost_seconds * self.num_devices
 
     def _settle(self) -> None:
         """Give the time since the last call to whatever is open."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from harness.data.shards import Batches, TokenData
 from harness.errors import RunError, UsageError
 from harness.method import Method, Parent
 from harness.nn.network import Network
+from harness.records.logs import most_seconds
 from harness.training.averaging import Averages
 from harness.training.calibration import input_moments
 from harness.training.checkpoint import load_checkpoint, restore_rng, rng_state, save_checkpoint
@@ -50,8 +51,8 @@ class EventLog(Protocol):
         """Bytes written so far."""
         ...
 
-    def truncate(self, offset: int) -> None:
-        """Forget what was written after `offset`."""
+    def truncate(self, offset: int) -> Sequence[Mapping[str, Any]]:
+        """Forget what was written after `offset`, and return it."""
         ...
 
     def sync(self) -> None:
@@ -195,6 +196,10 @@ class Trainer:
             self._resume(state, self._pending)
         else:
             self._begin(state)
+            if self._log is not None:
+                total_steps = self._clock.total_steps
+                known = int(total_steps) if math.isfinite(total_steps) else None
+                self._log.write("fit", step=self._clock.num_steps, steps=known)
         with self._listen_for_signals(), self._clock.stage("train"):
             self._steps(state)
         state.averages.copy_to(state.network)
@@ -409,9 +414,10 @@ class Trainer:
         self.step_seconds = list(payload["step_seconds"])
         state.load_state_dict(payload["state"])
         self._clock.load_state_dict(payload["clock"])
+        dropped = self._log.truncate(payload["log_offset"]) if self._log is not None else ()
+        self._clock.catch_up(self._ranks.share(most_seconds(dropped)))
         if self._log is not None:
-            self._log.truncate(payload["log_offset"])
-            self._log.write("resume", step=self._clock.num_steps)
+            self._log.write("resume", step=self._clock.num_steps, seconds=self._clock.spent_seconds)
 
     @contextmanager
     def _listen_for_signals(self) -> Iterator[None]:

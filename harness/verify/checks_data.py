@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
+from collections.abc import Iterator, Sequence
 
 from harness.metrics import bits_per_byte, leaked_bits, perplexity
+from harness.records.agreement import config_differences
 from harness.records.logs import LOG_FILE
 from harness.records.native import CONFIG_FILE, RECORD_FILE
-from harness.records.safeio import JSON
-from harness.records.schema import EvalModePart, MetricsPart, Record, TokenizerPart
+from harness.records.schema import EvalModePart, MetricsPart, TokenizerPart
 from harness.records.scores import SCORES_FILE
 from harness.records.values import Value
 from harness.verify.agreement import judge_agreement, show
 from harness.verify.case import NativeCase, UnavailableError
 from harness.verify.findings import Finding, FindingStatus
 from harness.verify.rules import Rule
-
-SETTINGS_SECTIONS = ("model", "train", "export")
 
 
 def tune_metrics_hold(case: NativeCase, rule: Rule) -> Iterator[Finding]:
@@ -74,48 +71,14 @@ def source_is_not_beaten(case: NativeCase, rule: Rule) -> Iterator[Finding]:
 
 def settings_match(case: NativeCase, rule: Rule) -> Iterator[Finding]:
     """E2: fails when config.toml differs from the record in method, data or a setting."""
-    claimed, configured = _flatten(_configured_part(case.record)), _flatten(case.config)
-    configured["data"] = _corpus(configured.get("data"))
-    sections = tuple(f"{name}." for name in SETTINGS_SECTIONS)
-    keys = dict.fromkeys([*claimed, *(key for key in configured if key.startswith(sections))])
-    apart = [key for key in keys if claimed.get(key) != configured.get(key)]
+    apart = config_differences(case.record, case.config)
     if not apart:
-        yield rule.finding(case.name, "pass", f"{len(keys)} settings agree", path=CONFIG_FILE)
+        yield rule.finding(case.name, "pass", "the settings agree", path=CONFIG_FILE)
         return
-    first = apart[0]
+    key, claimed, configured = apart[0]
     more = f"; and {len(apart) - 1} more" if len(apart) > 1 else ""
-    says = f"{RECORD_FILE} has {claimed.get(first)!r:.60}, {CONFIG_FILE} {configured.get(first)!r:.60}"
-    yield rule.finding(case.name, "fail", f"{first}: {says}{more}", path=CONFIG_FILE)
-
-
-def _configured_part(record: Record) -> dict[str, JSON]:
-    """Return what of a record must stand in its `config.toml` (seed and budget are rules of their own)."""
-    settings = cast("dict[str, JSON]", record.settings.model_dump(mode="json"))
-    return {
-        "method": record.method.name,
-        "preset": record.preset,
-        "encoding_errors": record.data.encoding_errors,
-        "data": _corpus(record.data.name),
-        **settings,
-    }
-
-
-def _corpus(name: JSON) -> JSON:
-    """Return the kind of a corpus: `text` of `text:some/path`, since a path may be written in many ways."""
-    return name.partition(":")[0] if isinstance(name, str) else name
-
-
-def _flatten(table: Mapping[str, JSON], prefix: str = "") -> dict[str, JSON]:
-    """Return the leaves by dotted key, without nulls: TOML has none."""
-    flat: dict[str, JSON] = {}
-    for key, value in table.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, list):
-            flat[f"{prefix}{key}"] = [child for child in value if child is not None]
-        elif value is not None:
-            flat[f"{prefix}{key}"] = value
-    return flat
+    says = f"{RECORD_FILE} has {claimed!r:.60}, {CONFIG_FILE} {configured!r:.60}"
+    yield rule.finding(case.name, "fail", f"{key}: {says}{more}", path=CONFIG_FILE)
 
 
 def expected_targets(mode: EvalModePart, num_tokens: int, tokenizer: TokenizerPart) -> int:

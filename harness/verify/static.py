@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from harness.records.native import RECORD_FILE
-from harness.verify import checks_data, checks_files, checks_run
+from harness.verify import checks_budget, checks_data, checks_files, checks_run, checks_steps
 from harness.verify.agreement import values_agree
 from harness.verify.case import NativeCase, UnavailableError
 from harness.verify.findings import Finding, InternalError
@@ -34,12 +34,13 @@ CHECKS: Mapping[str, Check] = {
     "M5": checks_data.tune_metrics_hold,
     "M6": values_agree,
     "M7": checks_data.source_is_not_beaten,
-    "S1": checks_run.steps_agree,
-    "S2": values_agree,
-    "S3": checks_run.budget_is_kept,
+    "S1": checks_steps.steps_agree,
+    "S2": checks_steps.tokens_agree,
+    "S3": checks_budget.budget_is_kept,
     "S4": values_agree,
+    "S6": checks_steps.schedule_is_followed,
     "T1": checks_run.time_adds_up,
-    "T2": checks_run.clock_holds_stages,
+    "T2": checks_budget.clock_holds_stages,
     "T3": checks_run.machine_was_free,
     "E1": values_agree,
     "E2": checks_data.settings_match,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,15 @@ from pathlib import Path
 import pytest
 import torch
 
+import harness.run_stages as run_stages
 from harness.cli import run_command
+from harness.job import RunRequest
+from harness.progress import SilentReporter
 from harness.records.logs import read_log
 from harness.records.native import read_record
+from harness.runner import resume_run, start_run
 from harness.training import loop
+from harness.training.loop import StepReport
 from harness.verify.run import verify_paths
 
 BASE = ("run", "--method", "dense", "--preset", "tiny", "--seed", "7", "--device", "cpu")
@@ -256,3 +262,128 @@ def test_a_cap_that_does_not_hold_fails_the_record(tmp_path: Path, capsys) -> No
 def test_a_finished_record_is_not_resumed(whole: Path, capsys) -> None:
     assert run_command(["run", "--resume", str(whole)]) == 2
     assert "complete" in capsys.readouterr().err
+
+
+def test_a_folder_has_one_writer(tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "k1"
+    child = start_child((*BASE, *STEPS, "--out", str(folder)))
+    wait_for_step(folder, 2, child)
+    child.send_signal(signal.SIGSTOP)
+    try:
+        for arguments in (("run", "--resume", str(folder)), (*BASE, *STEPS, "--out", str(folder))):
+            assert run_command([*arguments]) == 2
+            said = capsys.readouterr().err.strip()
+            assert said == f"error: {folder} is being written by another process (pid {child.pid})"
+    finally:
+        child.send_signal(signal.SIGCONT)
+    output, _ = child.communicate(timeout=300)
+    assert child.returncode == 0, output
+    assert [step.step for step in read_log(folder).steps] == list(range(1, 41))
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "artifact.bin", "config.toml", "log.jsonl", "record.json", "scores.npz",
+    ]  # fmt: skip
+
+
+def test_a_folder_that_is_not_there_is_not_resumed(tmp_path: Path, capsys) -> None:
+    assert run_command(["run", "--resume", str(tmp_path / "nope")]) == 2
+    assert capsys.readouterr().err == f"error: --resume {tmp_path / 'nope'}: no such folder\n"
+
+
+def test_an_export_slower_than_the_timed_one_is_said_and_noted(tmp_path: Path, monkeypatch, capsys) -> None:
+    write = run_stages._write_artifact
+    monkeypatch.setattr(run_stages, "_time_noise_export", lambda job, network: 0.1)
+    monkeypatch.setattr(run_stages, "_write_artifact", lambda *args: (time.sleep(2.0), write(*args))[1])
+    folder = tmp_path / "late"
+    assert run_command([*BASE, "--budget", "3s", "--out", str(folder)]) == 0
+    assert "above the budget; the record says so" in capsys.readouterr().err.replace("\n", " ")
+    record = read_record(folder)
+    assert record.budget.overrun == record.budget.spent.seconds - 3 > 0.5
+    remarks = [finding for finding in verify_paths([folder]).findings if finding.status != "pass"]
+    assert [(finding.rule, finding.status) for finding in remarks] == [("S3", "note")]
+
+
+DIES_AFTER_SCORING = """
+import os
+import harness.run_stages as stages
+score = stages.score_in_fresh_process
+stages.score_in_fresh_process = lambda request: (score(request), os.kill(os.getpid(), 9))
+"""
+
+
+def test_each_opening_of_the_test_split_is_on_disk_before_it_is_made(tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "seen"
+    arguments = [*BASE, "--budget", "3steps", "--out", str(folder)]
+    code = [sys.executable, "-c", DIES_AFTER_SCORING + CHILD]
+    assert subprocess.run([*code, *arguments], env=CHILD_ENVIRONMENT, check=False).returncode == -signal.SIGKILL
+    assert (folder / "scores.npz").exists()
+    assert read_log(folder).count("test_open") == len(read_record(folder).data.test_openings) == 1
+    monkeypatch.setattr("harness.runner.train_and_export", lambda job: pytest.fail("it was trained again"))
+    assert run_command(["run", "--resume", str(folder)]) == 0
+    assert read_log(folder).count("test_open") == len(read_record(folder).data.test_openings) == 2
+    remarks = [finding for finding in verify_paths([folder]).findings if finding.status != "pass"]
+    assert [(finding.rule, finding.status) for finding in remarks] == [("D2", "note")]
+
+
+def test_an_opening_survives_that_the_training_is_taken_up_again(tmp_path: Path) -> None:
+    folder = tmp_path / "seen"
+    code = [sys.executable, "-c", DIES_AFTER_SCORING + CHILD]
+    subprocess.run([*code, *BASE, "--budget", "3steps", "--out", str(folder)], env=CHILD_ENVIRONMENT, check=False)
+    (folder / "artifact.bin").unlink()
+    assert run_command(["run", "--resume", str(folder)]) == 0
+    assert read_log(folder).count("test_open") == len(read_record(folder).data.test_openings) == 2
+    failed = [finding.rule for finding in verify_paths([folder]).findings if finding.status == "fail"]
+    assert failed == ["D2"]
+
+
+class KilledError(BaseException):
+    """Ends a run as a kill does: nothing is written any more."""
+
+
+class Killer(SilentReporter):
+    def stepped(self, report: StepReport) -> None:
+        if report.step == 3:
+            raise KilledError
+
+
+def test_what_was_spent_before_the_first_checkpoint_stays_spent(tmp_path: Path) -> None:
+    folder = tmp_path / "early"
+    request = RunRequest(method="dense", preset="tiny", data="synthetic", budget="3600s")
+    with pytest.raises(KilledError):
+        start_run(request, reporter=Killer(), out=folder, device="cpu")
+    logged = read_log(folder).steps[-1].seconds
+    for _ in range(2):
+        with pytest.raises(KilledError):
+            resume_run(folder, reporter=Killer(), device="cpu")
+        steps = read_log(folder).steps
+        assert [step.step for step in steps] == [1, 2, 3]
+        assert steps[0].seconds > logged
+        logged = steps[-1].seconds
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("seed = 0", "seed = 1", "seed"),
+        ('budget = "3600s"', 'budget = "7200s"', "budget"),
+        ("matrix_lr = ", "matrix_lr = 1", "train.matrix_lr"),
+        ('data = "synthetic"', 'data = "shakespeare"', "data"),
+    ],
+)
+def test_an_edited_config_is_not_resumed(begun: Path, old: str, new: str, key: str, tmp_path: Path, capsys) -> None:
+    folder = shutil.copytree(begun, tmp_path / "edited")
+    config = folder / "config.toml"
+    config.write_text(config.read_text().replace(old, new))
+    assert run_command(["run", "--resume", str(folder), "--device", "cpu"]) == 2
+    said = capsys.readouterr().err
+    assert f"config.toml has {key} = " in said
+    assert said.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was killed in its third step."""
+    folder = tmp_path_factory.mktemp("begun") / "record"
+    request = RunRequest(method="dense", preset="tiny", data="synthetic", budget="3600s")
+    with pytest.raises(KilledError):
+        start_run(request, reporter=Killer(), out=folder, device="cpu")
+    return folder

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from harness.errors import RecordError, RunError
 from harness.records.discovery import find_records, scan_records
-from harness.records.logs import MAX_LINE_BYTES, LogWriter, read_log
+from harness.records.logs import MAX_LINE_BYTES, LogWriter, most_seconds, read_log
 from harness.records.native import seal_files
 from harness.records.safeio import (
     file_bytes,
@@ -220,6 +220,25 @@ def test_resume_drops_what_was_logged_after_the_checkpoint(tmp_path: Path) -> No
         assert log.offset == offset
         log.write("step", step=2, loss_nats=2.5)
     assert [step.loss_nats for step in read_log(tmp_path).steps] == [3.0, 2.5]
+
+
+def test_openings_of_the_test_split_survive_a_resume(tmp_path: Path) -> None:
+    with LogWriter(tmp_path) as log:
+        log.write("start", seed=1)
+        offset = log.offset
+        log.write("step", step=1, loss_nats=3.0, seconds=12.5)
+        log.write("test_open", purpose="score", utc="now")
+    with LogWriter(tmp_path) as log:
+        assert most_seconds(log.truncate(offset)) == 12.5
+    assert [event.event for event in read_log(tmp_path).events] == ["start", "test_open"]
+    assert read_log(tmp_path).steps == []
+
+
+def test_a_line_that_was_cut_off_is_not_written_on(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_bytes(b'{"event": "start"}\n{"event": "st')
+    with LogWriter(tmp_path) as log:
+        log.write("resume")
+    assert [event.event for event in read_log(tmp_path).events] == ["start", "resume"]
 
 
 def test_resume_refuses_a_shorter_log(tmp_path: Path) -> None:

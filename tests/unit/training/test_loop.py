@@ -88,6 +88,19 @@ def test_a_stopped_run_of_two_stages_goes_on_where_it_was(
     assert [step.step for step in read_log(tmp_path / "cut").steps] == list(range(1, 11))
 
 
+def test_what_was_logged_after_the_checkpoint_stays_spent(
+    tmp_path: Path, two_stages: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(InterruptedError):
+        train(tmp_path, two_stages, stop_at=3)
+    with LogWriter(tmp_path) as log:
+        log.write("step", step=4, loss_nats=1.0, seconds=3600.0)
+    train(tmp_path, two_stages)
+    steps = read_log(tmp_path).steps
+    assert steps[1].seconds < 3600 < steps[2].seconds
+
+
 def test_a_replayed_schedule_is_followed_over_stages(tmp_path: Path, two_stages: Method) -> None:
     schedule = [(0.1 * step, 0.9) for step in range(10)]
     train(tmp_path, two_stages, replayed_schedule=schedule)

@@ -58,7 +58,12 @@ def metrics_of(scores: Mapping[str, np.ndarray]) -> Fields:
 def settings() -> Fields:
     return {
         "model": {"width": 8, "layers": [1, 2], "dropout": None},
-        "train": {"batch_tokens": TOKENS_PER_STEP, "matrix_lr": 0.02},
+        "train": {
+            "batch_tokens": TOKENS_PER_STEP,
+            "matrix_lr": 0.02,
+            "lr_curve": [["0", 1.0], ["100%", 0.0]],
+            "momentum_curve": [["0", 0.95]],
+        },
         "export": {"matrices": "int8-row"},
     }
 
@@ -138,7 +143,8 @@ def record_fields(seed: int, artifact: bytes, parts: Mapping[str, int], scores: 
         "progress": {
             "steps": NUM_STEPS,
             "tokens": NUM_STEPS * TOKENS_PER_STEP,
-            "epochs": 0.14,
+            "epochs": NUM_STEPS * TOKENS_PER_STEP / 9001,
+            "flops_per_step": 1e9 / NUM_STEPS,
             "median_step_seconds": 0.45,
             "peak_memory_bytes": 10**8,
         },
@@ -167,7 +173,15 @@ def write_log(folder: Path, fields: Fields) -> None:
         log.write("start", seed=fields["seed"], method="dense")
         for step in range(1, NUM_STEPS + 1):
             loss_nats = 5.5 - 0.1 * step + float(rng.uniform(0, 0.01))
-            log.write("step", step=step, loss_nats=loss_nats, lr_scale=1.0, momentum=0.95, seconds=0.45 * step)
+            log.write(
+                "step",
+                step=step,
+                loss_nats=loss_nats,
+                lr_scale=1.0 - (step - 1) / NUM_STEPS,
+                momentum=0.95,
+                seconds=0.45 * step,
+                tokens=TOKENS_PER_STEP * step,
+            )
         artifact = fields["artifact"]
         log.write("export", artifact_bytes=artifact["artifact_bytes"], sha256=artifact["sha256"])
         log.write("test_open", purpose="score the artifact", utc="2025-01-01T00:01:00Z")

@@ -103,6 +103,25 @@ def budget_in_seconds(amount: float) -> Mutation:
     )
 
 
+def step(number: int, **fields: object) -> Mutation:
+    """Set fields of the line of a step."""
+    return edit_log(lambda events: events[number].update(fields))
+
+
+def slow_last_step() -> Mutation:
+    """Move the other steps forward, so that the last one seems to have taken two seconds."""
+    return edit_log(lambda events: [events[i].update(seconds=0.35 * i) for i in range(1, 20)])
+
+
+def overrun(amount: float) -> Mutation:
+    return put("budget.overrun", amount)
+
+
+def export_took(reserved_seconds: float) -> Mutation:
+    """Log an export of a second, for which so many were kept."""
+    return event("export", seconds=11.0, export_seconds=1.0, reserved_seconds=reserved_seconds)
+
+
 def device_on(num_ranks: int) -> Mutation:
     """Say that the run began on another machine with so many ranks."""
     return lambda folder: edit(
@@ -203,13 +222,33 @@ MUTATIONS: list[tuple[str, str, Mutation]] = [
     ("S1", "spent", put("budget.spent.steps", NUM_STEPS - 1)),
     ("S1", "log", event("end", steps=25)),
     ("S1", "steps beyond the end", edit_log(lambda events: events[20].update(step=21))),
+    ("S1", "every fifth step logged", edit_log(lambda events: events.__setitem__(slice(1, 21), events[5:21:5]))),
+    ("S1", "a step dropped", edit_log(lambda events: events.pop(9))),
+    ("S1", "the last step dropped", edit_log(lambda events: events.pop(20))),
     ("S2", "record", put("progress.tokens", 17)),
+    ("S2", "a step", step(4, tokens=10)),
+    (
+        "S2",
+        "all but the batches",
+        in_order(*(put(f"{at}.tokens", 99) for at in ("progress", "budget.spent")), event("end", tokens=99)),
+    ),
+    ("S2", "epochs", put("progress.epochs", 0.2)),
+    ("S2", "operations", put("budget.spent.flops", 1e8)),
+    ("S6", "rate", step(7, lr_scale=0.9)),
+    ("S6", "rate not logged", edit_log(lambda events: events[7].pop("lr_scale"))),
+    ("S6", "momentum", step(7, momentum=0.9)),
     ("S2", "log", event("end", tokens=17)),
     ("S3", "amount", put("budget.amount", 10.0)),
     ("S3", "text", put("budget.text", "10steps")),
     ("S3", "no budget", put("budget.text", "a while")),
     ("S3", "asked otherwise", in_config(f"{NUM_STEPS}steps", "10steps")),
     ("S3", "overspent", budget_in_seconds(9.0)),
+    ("S3", "overspent, rescued by a slow last step", in_order(budget_in_seconds(9.0), slow_last_step())),
+    ("S3", "overspent and said, not by the export", in_order(budget_in_seconds(9.0), overrun(2.0), export_took(0.5))),
+    ("S3", "overspent by the export, unsaid", in_order(budget_in_seconds(10.5), export_took(0.75))),
+    ("S3", "another overrun", put("budget.overrun", 1.0)),
+    ("S3", "the log spent more", in_order(budget_in_seconds(12.0), event("export", seconds=11.5))),
+    ("S3", "no time left for the export", in_order(budget_in_seconds(12.0), step(20, seconds=10.5))),
     ("S4", "record", put("budget.stopped_by", "seconds")),
     ("S4", "log", event("end", stopped_by="interrupt")),
     ("T1", "parts", put("time.train_seconds", 20.0)),
@@ -217,6 +256,10 @@ MUTATIONS: list[tuple[str, str, Mutation]] = [
     ("T1", "device", put("time.device_seconds", 40.0)),
     ("T1", "device, on the ranks of both machines", in_order(device_on(2), put("time.device_seconds", 40.0))),
     ("T2", "less than its stages", put("budget.spent.seconds", 5.0)),
+    ("T2", "more than its stages", put("time.train_seconds", 4.0)),
+    ("T2", "backwards", step(9, seconds=2.0)),
+    ("T2", "a step after the end", step(20, seconds=90.0)),
+    ("T2", "the log spent more", event("export", seconds=14.0)),
     ("T2", "more than the wall clock", put("budget.spent.seconds", 50.0)),
     ("E1", "record", put("seed", 8)),
     ("E1", "config", in_config("seed = 7", "seed = 8")),
@@ -252,6 +295,7 @@ REMARKS: list[tuple[str, str, str, Mutation]] = [
     ("T1", "note", "unexplained time", put("time.wall_seconds", 200.0)),
     ("D1", "note", "partial beside a true source", in_order(source_above_score(21), put("metrics.test.partial", True))),
     ("M7", "unverifiable", "no source of the test text", put("data.source_nats", {"tune": 1.0})),
+    ("S3", "note", "late export, said", in_order(budget_in_seconds(10.5), overrun(0.5), export_took(0.75))),
     ("T3", "note", "contended", put("contended", True)),
     ("D1", "note", "partial", put("metrics.test.partial", True)),
     (
@@ -327,19 +371,25 @@ NEAR_MISSES: list[tuple[str, str, Mutation]] = [
     ("M6", "other integer type", edit_scores(lambda arrays: arrays.update(context=np.int32(32)))),
     ("M7", "source beaten by 19 bits", source_above_score(19, train=1.0)),
     ("M7", "far from the source", source_above_score(-500)),
-    ("S1", "every fifth step logged", edit_log(lambda events: events.__setitem__(slice(1, 21), events[5:21:5]))),
-    ("S2", "tokens once more in the log", edit_log(lambda events: events[4].update(tokens=10))),
+    ("S1", "a resume between", insert_before("export", {"event": "resume", "step": 20})),
+    ("S2", "tokens of a step not logged", edit_log(lambda events: events[4].pop("tokens"))),
+    ("S2", "operations not known", put("progress.flops_per_step", None)),
+    ("S6", "one fit, said", insert_before("step", {"event": "fit", "step": 0, "steps": 20})),
+    ("S6", "last digits", step(7, lr_scale=0.7 * (1 + 1e-12))),
+    ("S6", "no step was counted", in_order(budget_in_seconds(12.0), step(7, lr_scale=0.5))),
     (
         "S3",
         "one step too many",
-        in_order(put("budget.amount", 19.0), put("budget.text", "19steps"), in_config("20steps", "19steps")),
+        in_order(
+            put("budget.amount", 19.0),
+            put("budget.text", "19steps"),
+            in_config("20steps", "19steps"),
+            edit_log(lambda events: [events[i].update(lr_scale=1 - (i - 1) / 19) for i in range(1, 21)]),
+        ),
     ),
     ("S3", "within one percent", in_order(budget_in_seconds(10.95), put("budget.tolerance", 0.5))),
-    (
-        "S3",
-        "one slow last step",
-        in_order(budget_in_seconds(9.0), edit_log(lambda events: events[20].update(seconds=0.45 * 19 + 2.0))),
-    ),
+    ("S3", "one step too late", budget_in_seconds(10.56)),
+    ("S3", "no overrun, said", put("budget.overrun", 0.0)),
     (
         "S4",
         "another reason in both",
@@ -352,7 +402,7 @@ NEAR_MISSES: list[tuple[str, str, Mutation]] = [
     ("E1", "resumed with the same seed", insert_before("step", {"event": "start", "seed": 7})),
     ("E2", "further keys", rewrite(CONFIG_FILE, lambda raw: b"overrides = []\n" + raw, seal=True)),
     ("E2", "null is absent", put("settings.model.dropout", None)),
-    ("D1", "other split sizes", put("data.splits.train.num_tokens", 17)),
+    ("D1", "other split sizes", put("data.splits.train.num_bytes", 17)),
     ("D2", "other purpose", put("data.test_openings", [OPENING])),
     ("D3", "nothing to replace", in_order(put("data.encoding_errors", "replace"), in_config('"strict"', '"replace"'))),
 ]
@@ -448,6 +498,7 @@ def test_damaged_file_makes_its_dependents_unverifiable(folder: Path) -> None:
         "S2",
         "S3",
         "S4",
+        "S6",
         "E1",
         "E4",
         "D2",
