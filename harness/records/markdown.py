@@ -78,6 +78,7 @@ _DELTA_IN = re.compile(
     re.I,
 )
 _MILLIONS = re.compile(r"(?<![\d.~])(\d{1,4}(?:\.\d+)?)\s?M(?:illion)? (?:total |trainable |model )?param", re.I)
+_ANY_MILLIONS = re.compile(r"(?<![\d.~])(\d{1,4}(?:\.\d+)?)\s?M(?:illion)?\b(?! (?:tokens|bytes|steps))")
 _OTHER_TIME = re.compile(r"(?i)\b(?:vs|versus|previously|formerly|originally|earlier)\b")
 _THEIRS = re.compile(
     r"(?i)\bvs\.?\b|\bover (?:the|PR|#|our|baseline)|\bfrom\b|PR ?#|baseline|SOTA|previous|prior|merged"
@@ -117,7 +118,7 @@ def read_readme(raw: bytes, path: str) -> Readme:
 def _drop_variants(readme: Readme) -> None:
     """Of several numbers of millions of parameters nobody knows which is the claimed one."""
     values = {claim.value for claim in readme.claims if claim.label == MILLIONS_LABEL}
-    if len(values) > 1 or len({match[1] for match in _MILLIONS.finditer(readme.text)}) > 1:
+    if len(values) > 1 or len({match[1] for match in _ANY_MILLIONS.finditer(readme.text)}) > 1:
         readme.claims = [claim for claim in readme.claims if claim.label != MILLIONS_LABEL]
 
 
