@@ -9,6 +9,7 @@ from statistics import mean
 
 from . import logs
 from .april import april, april_runs, caseops, phased, phased_runs, reevaluated
+from .clean_forms import CLEAN_FORMS
 from .clean_more import CLEAN_MORE
 from .clean_text import CLEAN_TEXT
 from .folders import SIZE, Folder, dump, score, seed_table
@@ -260,4 +261,5 @@ CLEAN: dict[str, Callable[[], Folder]] = {
     "weeks_on_one_card": long,
     **CLEAN_TEXT,
     **CLEAN_MORE,
+    **CLEAN_FORMS,
 }

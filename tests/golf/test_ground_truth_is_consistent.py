@@ -42,6 +42,16 @@ OTHER_HEADLINE = {
     "mebibytes_called_mb",
     "three_seeds_in_one_log",
     "binary_weights",
+    "ablation_log_beside",
+    "rerun_of_one_seed",
+    "rerun_of_every_seed",
+    "training_and_evaluation_logs",
+    "earlier_run_of_a_sweep",
+    "more_strides",
+    "slow_evaluation_beside",
+    "two_hours_beside",
+    "aborted_before",
+    "log_cut",
 }
 
 
