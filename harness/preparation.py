@@ -16,7 +16,7 @@ from harness.errors import DataError, RecordError, UsageError
 from harness.files import write_atomic
 from harness.job import Job, Reporter, RunRequest
 from harness.method import Task
-from harness.plan import make_plan
+from harness.plan import check_memory, make_plan
 from harness.provenance import describe_environment, harness_code_sha256, hash_sources
 from harness.records.native import CONFIG_FILE
 from harness.records.schema import Record
@@ -63,6 +63,7 @@ def prepare_job(
     _check_splits(data, recipe.context, eval_mode)
     method = info.load()(settings.model, Task(vocab_size=data.tokenizer.vocab_size, context=recipe.context))
     plan = make_plan(method, settings, clock.budget, data)
+    check_memory(plan, request.preset, ranks.device)
     if request.max_params is not None and plan.num_params_trained > request.max_params:
         raise UsageError(f"{plan.num_params_trained:,} parameters are above --max-params {request.max_params:,}")
     record = _go_on(existing, setting, data) if existing else _new_record(setting, settings, data, out)
