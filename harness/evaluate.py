@@ -243,8 +243,8 @@ def score_network(
 def score_artifact(request: ScoreRequest) -> dict[str, Any]:
     """Score the splits of a request; returns a JSON object.
 
-    Its keys: "metrics" by split, "data" (the manifest), "params" (dense-equivalent counts of the network) and
-    "test_openings" (why the test split was opened, each time that it was).
+    Its keys: "metrics" by split, "data" (the manifest), "params" (dense-equivalent counts of the network),
+    "params_by_part" (the trainable ones by component) and "test_openings" (why the test split was opened, each time).
 
     Raises:
         ArtifactError: the file makes no network, or one that sees the tokens it is to predict.
@@ -274,6 +274,7 @@ def score_artifact(request: ScoreRequest) -> dict[str, Any]:
         "metrics": metrics,
         "data": data.manifest(),
         "params": params,
+        "params_by_part": dict(counts.parts),
         "test_openings": list(data.test_openings),
     }
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.artifact.quantize import parse_scheme
+from harness.errors import RunError
 from harness.method import Method, ParamCounts
 from harness.settings import RunSettings
 from harness.training.budget import Budget
@@ -28,6 +29,7 @@ class Plan:
         train_tokens: tokens of one epoch of the training split.
         max_steps: steps of a step, token or FLOP budget; None for a budget in seconds.
         expected_artifact_bytes: trained parameters at the width of their scheme, before entropy coding.
+        training_bytes: memory that training holds all the time, activations apart.
     """
 
     params: ParamCounts
@@ -37,6 +39,7 @@ class Plan:
     train_tokens: int
     max_steps: int | None
     expected_artifact_bytes: int
+    training_bytes: int
 
     def epochs(self, steps: float) -> float:
         """Passes over the training split in `steps` steps."""
@@ -51,7 +54,7 @@ def make_plan(method: Method, settings: RunSettings, budget: Budget, data: Token
     """
     import torch
 
-    from harness.training.optim import optimiser_flops
+    from harness.training.optim import optimiser_flops, training_bytes
 
     with torch.device("meta"):
         network = method.build()
@@ -74,4 +77,39 @@ def make_plan(method: Method, settings: RunSettings, budget: Budget, data: Token
         train_tokens=data.train.num_tokens,
         max_steps=max_steps,
         expected_artifact_bytes=round(total_bits / 8),
+        training_bytes=training_bytes(network, groups, recipe),
     )
+
+
+def device_memory_bytes(device: str) -> int:
+    """Return the memory of a torch device, or of the machine where that is the processor, used or not."""
+    if device == "cpu":
+        import psutil
+
+        return int(psutil.virtual_memory().total)
+    import torch
+
+    return int(torch.cuda.mem_get_info(device)[1])
+
+
+def check_memory(plan: Plan, preset: str, device: str) -> None:
+    """Refuse, before anything is allocated, a model that the whole memory cannot hold.
+
+    Raises:
+        RunError: says what it needs and what there is.
+    """
+    memory_bytes = device_memory_bytes(device)
+    if plan.training_bytes > memory_bytes:
+        raise RunError(
+            f"{plan.num_params_trained:,} parameters take {plan.training_bytes / 1e9:,.1f} GB with gradients and "
+            f"optimiser state, {device} has {memory_bytes / 1e9:,.1f} GB: choose a smaller model than preset "
+            f"'{preset}' with these --set options"
+        )
+
+
+def memory_advice(plan: Plan, preset: str, device: str) -> str:
+    """Say what helps a run that had not enough memory: a smaller model where that fills it, else a smaller batch."""
+    if plan.training_bytes > device_memory_bytes(device) / 2:
+        size_gb = plan.training_bytes / 1e9
+        return f"the model of preset '{preset}' takes {size_gb:,.1f} GB of it: use a smaller preset or size"
+    return "halve --set train.micro_batch_tokens"

@@ -19,7 +19,7 @@ from harness.files import write_atomic
 from harness.job import Job, Reporter, RunRequest
 from harness.lineage import ParentRecord, check_parent_data
 from harness.method import RecordSizes, Settings, Setup, Task
-from harness.plan import make_plan
+from harness.plan import check_memory, make_plan
 from harness.provenance import describe_environment, harness_code_sha256, hash_sources
 from harness.records.native import ARTIFACT_FILE, CONFIG_FILE
 from harness.records.schema import Record
@@ -70,6 +70,7 @@ def prepare_job(
     settings = replace(setting.settings, train=recipe, model=_settle_model(setting, task))
     method = info.load()(settings.model, task)
     plan = make_plan(method, settings, clock.budget, data)
+    check_memory(plan, request.preset, ranks.device)
     if request.max_params is not None and plan.num_params_trained > request.max_params:
         raise UsageError(f"{plan.num_params_trained:,} parameters are above --max-params {request.max_params:,}")
     record = _go_on(existing, setting, data) if existing else _new_record(setting, settings, data, out)

@@ -19,6 +19,7 @@ import torch
 from harness.errors import HarnessError, RecordError, RunError, UsageError
 from harness.job import Job, Reporter, RunRequest
 from harness.lineage import ParentRecord, load_parent, reload_parent
+from harness.plan import memory_advice
 from harness.preparation import Setting, prepare_job, request_from_config
 from harness.record_lock import hold_folder
 from harness.records.agreement import Difference, config_differences
@@ -180,15 +181,12 @@ def _execute(job: Job) -> Path | None:
     except HarnessError as error:
         _close(job, "failed", str(error))
         raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        message = f"out of memory on {job.ranks.device}; halve --set train.micro_batch_tokens or use a smaller preset"
-        _close(job, "failed", message)
-        raise RunError(message) from error
-    except RuntimeError as error:
-        if "DefaultCPUAllocator" not in str(error):
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
             _close(job, "failed", f"internal error: {error}")
             raise
-        message = "out of memory; halve --set train.micro_batch_tokens or use a smaller preset"
+        advice = memory_advice(job.plan, job.request.preset, job.ranks.device)
+        message = f"out of memory on {job.ranks.device}; {advice}"
         _close(job, "failed", message)
         raise RunError(message) from error
     except OSError as error:
@@ -202,6 +200,11 @@ def _execute(job: Job) -> Path | None:
         return None
     _check_cap(job)
     return job.folder
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """On the processor torch raises a plain RuntimeError that names its allocator."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _train_and_score(job: Job) -> None:

@@ -110,6 +110,8 @@ def _read_text(request: Request) -> list[Work]:
     path = Path(request.argument).expanduser()
     if not _exists(path):
         raise UsageError(f"--data text:{request.argument}: no such file or folder")
+    if not path.is_dir() and not path.is_file():
+        raise UsageError(f"--data text:{request.argument}: not a regular file or a folder")
     if not path.is_dir():
         return [_read_file(path, path.name)]
     inside = [file.relative_to(path) for file in path.rglob("*") if file.is_file()]

@@ -121,6 +121,22 @@ def optimiser_flops(network: nn.Module, groups: Sequence[ParamGroup], recipe: Re
     )
 
 
+def training_bytes(network: nn.Module, groups: Sequence[ParamGroup], recipe: Recipe) -> int:
+    """Count the bytes that training holds all the time: float32 weights, gradients and the state of the optimisers.
+
+    Args:
+        network: may lie on the meta device.
+        groups: of the method.
+        recipe: says which optimiser matrices have; Muon keeps one number for each of theirs, AdamW two.
+    """
+    uses_muon = recipe.matrix_optimiser == "muon"
+    return sum(
+        4 * parameter.numel() * (3 if uses_muon and group.role == "matrix" else 4)
+        for group in groups
+        for parameter in map(network.get_parameter, group.names)
+    )
+
+
 def _muon_flops(parameter: Tensor) -> float:
     short, long = sorted(parameter.shape[-2:])
     num_matrices = parameter.numel() / (short * long)

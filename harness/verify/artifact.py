@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from harness.errors import ArtifactError
+from harness.errors import ArtifactError, UsageError
 from harness.records.native import ARTIFACT_FILE
 from harness.records.safeio import JSON
 from harness.records.values import Scalar, Value
@@ -40,15 +41,41 @@ def stored_params_match(case: NativeCase, rule: Rule) -> Iterator[Finding]:
 
 
 def parts_match(case: NativeCase, rule: Rule) -> Iterator[Finding]:
-    """A3: fails at the first part whose bytes are not those of the artifact."""
+    """A3: fails at the first part or coder whose bytes or tensors are not those of the artifact."""
     case.require("parts")
-    claimed, found = case.artifact_part.parts, case.artifact.bytes_by_part()
-    names = sorted({*claimed, *found})
-    apart = [name for name in names if claimed.get(name, 0) != found.get(name, 0)]
-    if not apart:
-        yield rule.finding(case.name, "pass", f"{len(names)} parts agree", path=ARTIFACT_FILE)
-    for name in apart[:1]:
-        yield _compare(case, rule, f"artifact.parts.{name}", claimed.get(name, 0), found.get(name, 0))
+    artifact, part = case.artifact, case.artifact_part
+    coders = Counter(entry.coder for entry in artifact.entries)
+    tables = [("parts", part.parts, artifact.bytes_by_part()), ("coders", part.coders, coders)]
+    for table, claimed, found in tables:
+        names = sorted({*claimed, *found})
+        apart = [name for name in names if claimed.get(name, 0) != found.get(name, 0)]
+        if not apart:
+            yield rule.finding(case.name, "pass", f"{len(names)} {table} agree", path=ARTIFACT_FILE)
+        for name in apart[:1]:
+            yield _compare(case, rule, f"artifact.{table}.{name}", claimed.get(name, 0), found.get(name, 0))
+
+
+def code_is_counted(case: NativeCase, rule: Rule) -> Iterator[Finding]:
+    """A5: fails when the code that decodes the artifact has other bytes; only the code of the record can be counted."""
+    from harness.artifact.params import decoder_closure_bytes, plugin_bytes
+    from harness.provenance import harness_code_sha256, hash_sources
+    from harness.registry import find_method
+
+    try:
+        info = find_method(case.record.method.name)
+    except UsageError as error:
+        yield rule.finding(case.name, "note", f"the code was not counted: {error}")
+        return
+    is_plugin = case.record.method.code_sha256 == hash_sources([info.folder])
+    is_harness = case.record.environment.harness_code_sha256 == harness_code_sha256()
+    part = case.artifact_part
+    if is_plugin:
+        yield _compare(case, rule, "artifact.plugin_bytes", part.plugin_bytes, plugin_bytes(info.folder))
+    if is_plugin and is_harness:
+        found = decoder_closure_bytes(info.package)
+        yield _compare(case, rule, "artifact.decoder_closure_bytes", part.decoder_closure_bytes, found)
+    else:
+        yield rule.finding(case.name, "note", "another version of the code made the record; its bytes were not counted")
 
 
 def header_matches(case: NativeCase, rule: Rule) -> Iterator[Finding]:
@@ -83,4 +110,5 @@ DECODE_CHECKS: Mapping[str, Check] = {
     "A2": stored_params_match,
     "A3": parts_match,
     "A4": header_matches,
+    "A5": code_is_counted,
 }

@@ -101,7 +101,7 @@ def expected_targets(mode: EvalModePart, num_tokens: int, tokenizer: TokenizerPa
 
 
 def split_is_covered(case: NativeCase, rule: Rule) -> Iterator[Finding]:
-    """D1: fails when tokens or bytes of the test split were left out unsaid; notes a partial score."""
+    """D1: fails when tokens or bytes of the test split were left out unsaid, or none was but is said; notes others."""
     split, scores = case.record.data.splits.test, case.totals
     metrics = case.test_metrics
     expected_tokens = expected_targets(metrics.eval_mode, split.num_tokens, case.record.data.tokenizer)
@@ -114,8 +114,11 @@ def split_is_covered(case: NativeCase, rule: Rule) -> Iterator[Finding]:
             Value(origin="measured", value=found, path=SCORES_FILE, label=f"sum of block_{unit}"),
         ]
         message = f"{found:,} of {expected:,} {unit} of the test split were scored"
-        if metrics.partial:
+        if metrics.partial and found < expected:
             yield rule.finding(case.name, "note", f"partial score: {message}", values=values)
+            return
+        if metrics.partial and unit == pairs[-1][0]:
+            yield rule.finding(case.name, "fail", f"metrics.test.partial is true, but {message}", values=values)
             return
         yield rule.finding(case.name, "pass" if found == expected else "fail", message, values=values)
         if found != expected:

@@ -44,12 +44,14 @@ class Rescored:
         block_nats: float64 (blocks,), in the blocks of `scores.npz`.
         manifest: the text that was scored, in the field names of the record.
         params: "effective" and "active" parameters of the decoded network.
+        params_by_part: its trainable parameters by component.
     """
 
     metrics: Mapping[str, float]
     block_nats: NDArray[np.float64]
     manifest: Mapping[str, JSON]
     params: Mapping[str, int]
+    params_by_part: Mapping[str, int]
 
 
 class Scorer(Protocol):
@@ -166,14 +168,16 @@ class Replay:
 
     def params_repeat(self, case: NativeCase, rule: Rule) -> Iterator[Finding]:
         """V4: fails when the decoded network has other effective or active parameters than claimed."""
-        found = _sound(self.rescored, case).params
-        claimed = {"effective": case.params.effective, "active": case.params.active}
-        apart = [key for key in claimed if claimed[key] != found[key]]
+        rescored = _sound(self.rescored, case)
+        found = _by_key(rescored.params, rescored.params_by_part)
+        claimed = _by_key({"effective": case.params.effective, "active": case.params.active}, case.params.parts)
+        apart = [key for key in sorted({*claimed, *found}) if claimed.get(key, 0) != found.get(key, 0)]
         if not apart:
-            yield rule.finding(case.name, "pass", "effective and active parameters agree")
+            yield rule.finding(case.name, "pass", "effective, active and trainable parameters agree")
         for key in apart[:1]:
-            message = f"{key}: {claimed[key]:,} parameters are claimed, the network has {found[key]:,}"
-            values = _pair(case, f"params.{key}", claimed[key], found[key])
+            told, counted = claimed.get(key, 0), found.get(key, 0)
+            message = f"{key}: {told:,} parameters are claimed, the network has {counted:,}"
+            values = _pair(case, f"params.{key}", told, counted)
             yield rule.finding(case.name, "fail", message, values=values)
 
     def retrained(self, case: NativeCase) -> Record:
@@ -209,6 +213,10 @@ class Replay:
         message = f"the file is {'bit-identical' if status == 'pass' else f'another one{why}'}"
         values = _pair(case, "artifact.sha256", claimed, found)
         yield rule.finding(case.name, status, message, values=values)
+
+
+def _by_key(counts: Mapping[str, int], parts: Mapping[str, int]) -> dict[str, int]:
+    return {**counts, **{f"parts.{name}": count for name, count in parts.items()}}
 
 
 def _pair(case: NativeCase, key: str, claimed: Scalar, found: Scalar) -> list[Value]:

@@ -58,6 +58,7 @@ def make_scorer(data_dir: Path | None, device: str) -> Scorer:
             block_nats=blocks.block_nats,
             manifest=result["data"],
             params=result["params"],
+            params_by_part=result["params_by_part"],
         )
 
     return score

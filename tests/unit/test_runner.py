@@ -387,3 +387,30 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.raises(KilledError):
         start_run(request, reporter=Killer(), out=folder, device="cpu")
     return folder
+
+
+def test_a_model_beyond_the_memory_is_refused_before_it_is_made(tmp_path: Path, capsys) -> None:
+    arguments = [*BASE, "--budget", "5steps", "--set", "width=1048576", "--out", str(tmp_path / "huge")]
+    assert run_command(arguments) == 4
+    said = capsys.readouterr().err
+    assert "choose a smaller model than preset 'tiny'" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "huge").exists()
+
+
+@pytest.mark.parametrize(("memory_bytes", "advice"), [(10**9, "micro_batch_tokens"), (3 * 10**6, "smaller preset")])
+def test_out_of_memory_names_what_fills_it(memory_bytes: int, advice: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("harness.plan.device_memory_bytes", lambda device: memory_bytes)
+
+    def fail(job) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("harness.runner.train_and_export", fail)
+    assert run_command([*BASE, "--budget", "5steps", "--out", str(tmp_path / "full")]) == 4
+    assert advice in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_text_that_never_ends_is_refused(tmp_path: Path, capsys) -> None:
+    endless = [*BASE, "--data", "text:/dev/zero", "--budget", "5steps", "--out", str(tmp_path / "r")]
+    assert run_command(endless) == 2
+    assert capsys.readouterr().err == "error: --data text:/dev/zero: not a regular file or a folder\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ import pytest
 from record_factory import make_record, put, reseal, rewrite, settings, sha
 
 from harness.artifact.container import PlannedTensor, write_artifact
+from harness.artifact.params import decoder_closure_bytes, plugin_bytes
+from harness.provenance import harness_code_sha256, hash_sources
 from harness.records.native import ARTIFACT_FILE
+from harness.registry import find_method
 from harness.verify.artifact import DECODE_CHECKS
 from harness.verify.findings import Report
 from harness.verify.rules import load_rules
@@ -44,7 +48,16 @@ def make_decodable(folder: Path, meta: dict[str, Any] | None = None) -> Path:
     path = folder.parent / "made.bin"
     summary = write_artifact(path, meta=meta or header(), tensors=tensors(), blobs={"tokenizer": b"bytes"})
     make_record(folder, artifact=path.read_bytes(), parts=dict(summary.parts))
-    put("params.stored", summary.num_params_stored)(folder)
+    info = find_method("dense")
+    for key, value in {
+        "params.stored": summary.num_params_stored,
+        "artifact.coders": dict(Counter(summary.coders.values())),
+        "artifact.plugin_bytes": plugin_bytes(info.folder),
+        "artifact.decoder_closure_bytes": decoder_closure_bytes(info.package),
+        "method.code_sha256": hash_sources([info.folder]),
+        "environment.harness_code_sha256": harness_code_sha256(),
+    }.items():
+        put(key, value)(folder)
     return folder
 
 
@@ -88,6 +101,9 @@ def move_a_byte(folder: Path) -> None:
 MUTATIONS: list[tuple[str, Callable[[Path], object]]] = [
     ("A2", put("params.stored", lambda old: old - 4)),
     ("A3", move_a_byte),
+    ("A3", put("artifact.coders", {"raw": 9})),
+    ("A5", put("artifact.plugin_bytes", lambda old: old - 1)),
+    ("A5", put("artifact.decoder_closure_bytes", lambda old: old - 1)),
     ("A4", with_header("method", "legendre")),
     ("A4", with_header("settings.model", {"width": 9})),
     ("A4", with_header("task.vocab_size", 256)),
@@ -100,6 +116,21 @@ def test_good_artifact_passes(folder: Path) -> None:
     assert [finding for finding in report.findings if finding.status != "pass"] == []
     assert set(DECODE_CHECKS) <= {finding.rule for finding in report.findings}
     assert {rule.id for rule in load_rules().of_level("decode")} == set(DECODE_CHECKS)
+
+
+@pytest.mark.parametrize(
+    "mutate",
+    [
+        put("environment.harness_code_sha256", sha("older")),
+        put("method.code_sha256", sha("older")),
+        put("environment.harness_code_sha256", None),
+    ],
+)
+def test_code_of_another_version_is_noted(mutate: Callable[[Path], object], folder: Path) -> None:
+    mutate(folder)
+    report = verify_paths([folder], level="decode")
+    assert statuses(report, "fail") | statuses(report, "unverifiable") == set()
+    assert statuses(report, "note") == {"A5"}
 
 
 def test_stored_parameters_by_hand(folder: Path) -> None:

@@ -32,6 +32,7 @@ def honest_score(folder: Path, record: Record) -> Rescored:
         block_nats=read_scores(folder).block_nats,
         manifest=record.data.model_dump(mode="json"),
         params={"effective": record.params.effective, "active": record.params.active},
+        params_by_part=record.params.parts,
     )
 
 
@@ -85,6 +86,7 @@ def folder(tmp_path: Path) -> Path:
         ("V3", block(2, 0.5)),
         ("V3", lambda found: replace(found, block_nats=found.block_nats[:-1])),
         ("V4", lambda found: replace(found, params={"effective": 41, "active": 30})),
+        ("V4", lambda found: replace(found, params_by_part={"blocks": 11})),
     ],
 )
 def test_one_difference_fails_one_rule(rule: str, spoil: Spoil, folder: Path) -> None:

@@ -58,7 +58,9 @@ def test_text_shows_verdict_and_three_numbers(tree: Path) -> None:
 
 
 def test_partial_score_is_marked_beside_the_number(tmp_path: Path) -> None:
-    put("metrics.test.partial", True)(make_record(tmp_path / "a"))
+    folder = make_record(tmp_path / "a")
+    put("metrics.test.partial", True)(folder)
+    put("data.splits.test.num_tokens", 901)(folder)
     assert "PASS PARTIAL" in text_of(verify_paths([tmp_path]))
 
 

@@ -145,6 +145,11 @@ def deeply_nested(raw: bytes) -> bytes:
 
 OPENING = {"purpose": "a look", "utc": "2025-01-01T00:00:30Z"}
 OTHER_SHA = sha("other")
+PARTIAL = in_order(
+    put("metrics.test.partial", True),
+    put("data.splits.test.num_tokens", 901),
+    put("data.splits.test.num_bytes", 900),
+)
 
 MUTATIONS: list[tuple[str, str, Mutation]] = [
     ("F1", "cut off", rewrite(RECORD_FILE, lambda raw: raw[:100])),
@@ -270,6 +275,7 @@ MUTATIONS: list[tuple[str, str, Mutation]] = [
     ("E2", "corpus", in_config("text:some", "shards:some")),
     ("E2", "config setting", in_config("width = 8", "width = 9")),
     ("D1", "split longer", put("data.splits.test.num_tokens", 601)),
+    ("D1", "whole, but said to be partial", put("metrics.test.partial", True)),
     ("D1", "bytes", put("data.splits.test.num_bytes", 501)),
     ("D2", "twice in the record", put("data.test_openings", lambda old: [*old, OPENING])),
     ("D2", "not logged", edit_log(lambda events: events.pop(-4))),
@@ -293,11 +299,11 @@ REMARKS: list[tuple[str, str, str, Mutation]] = [
     ("F7", "note", "extra key", put("remark", "mine")),
     ("F7", "note", "extra key inside", put("metrics.test.remark", "mine")),
     ("T1", "note", "unexplained time", put("time.wall_seconds", 200.0)),
-    ("D1", "note", "partial beside a true source", in_order(source_above_score(21), put("metrics.test.partial", True))),
+    ("D1", "note", "partial beside a true source", in_order(source_above_score(21), PARTIAL)),
     ("M7", "unverifiable", "no source of the test text", put("data.source_nats", {"tune": 1.0})),
     ("S3", "note", "late export, said", in_order(budget_in_seconds(10.5), overrun(0.5), export_took(0.75))),
     ("T3", "note", "contended", put("contended", True)),
-    ("D1", "note", "partial", put("metrics.test.partial", True)),
+    ("D1", "note", "partial", PARTIAL),
     (
         "D2",
         "note",
