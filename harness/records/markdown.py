@@ -110,7 +110,9 @@ def read_readme(raw: bytes, path: str) -> Readme:
         if readme.is_full:
             break
     if readme.is_full or len(text) > MAX_README_CHARACTERS or len(lines) == MAX_LINES:
-        readme.problems.append(Problem(path=path, message=f"{path} is long or holds many numbers: not all was read"))
+        readme.problems.append(
+            Problem(path=path, message=f"{path} is long or holds many numbers: not all of it was read")
+        )
     _drop_variants(readme)
     return readme
 

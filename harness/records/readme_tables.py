@@ -18,6 +18,7 @@ _SEPARATOR = re2.compile(r"^\|?\s*:?-+:?\s*(\|\s*:?-*:?\s*)*\|?\s*$")
 _CELL = re.compile(r"(?:\\.|[^|\\])*")
 _ROW = re.compile(r"<tr[\s>]", re.I)
 _HTML_CELL = re.compile(r"<t[dh](?:\s[^>]{0,200})?>([^\n]{0,400}?)(?=</t[dh]>|<t[dh][\s>]|$)", re.I)
+_BLANKS = re.compile(r"\s{5,}")
 _TAG = re.compile(r"<[^>]{0,200}>")
 # A table under such words is about other runs than the claimed ones.
 _OTHER_RUNS = re.compile(
@@ -56,9 +57,10 @@ class ReadmeTable:
 
 
 def split_lines(text: str) -> Iterator[Line]:
-    """Yield the lines of a README, cut to a bounded length."""
+    """Yield the lines of a README, cut to a bounded length; blanks are cut short: patterns start over in them."""
     fence = ""
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = _BLANKS.sub("    ", raw[: 4 * MAX_LINE_CHARACTERS])
         start = line.lstrip()[:3]
         if fence:
             yield Line(number, line[:MAX_LINE_CHARACTERS], True)
