@@ -217,9 +217,11 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixt
 )
 def test_impossible_budgets(budget: str, code: int, said: str, tmp_path: Path, capsys) -> None:
     assert run_command([*BASE, f"--budget={budget}", "--out", str(tmp_path / "r")]) == code
-    error = capsys.readouterr().err.strip().splitlines()[-1]
+    error = capsys.readouterr().err
     assert said in error
     assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_cap_that_does_not_hold_fails_the_record(tmp_path: Path, capsys) -> None:
