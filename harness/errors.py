@@ -44,6 +44,10 @@ class RunError(HarnessError):
     exit_code = 4
 
 
+class SmallBudgetError(RunError):
+    """A timed budget holds no step and export, which is known once both were timed."""
+
+
 class MissingExtraError(UsageError):
     """A command needs packages that are not installed; `missing_extra` makes one."""
 

@@ -21,7 +21,7 @@ from harness.lineage import ParentRecord, check_parent_data
 from harness.method import RecordSizes, Settings, Setup, Task
 from harness.plan import check_memory, make_plan
 from harness.provenance import describe_environment, harness_code_sha256, hash_sources
-from harness.records.native import ARTIFACT_FILE, CONFIG_FILE
+from harness.records.native import ARTIFACT_FILE, CHECKPOINT_FILE, CONFIG_FILE
 from harness.records.schema import Record
 from harness.registry import MethodInfo
 from harness.run_record import RunRecord, make_folder, new_record_fields, run_name
@@ -91,7 +91,10 @@ def prepare_job(
         replayed_schedule=replayed_schedule,
         parent=setting.parent,
     )
-    if ranks.is_main:
+    is_timed_first = plan.max_steps is None and not (record.folder / CHECKPOINT_FILE).exists()
+    if (
+        ranks.is_main and not is_timed_first
+    ):  # what fits into a timed budget, if anything, is said once a step was timed
         setting.reporter.planned(job)
     return job
 

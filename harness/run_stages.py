@@ -178,6 +178,7 @@ def _announce(job: Job, step_seconds: float) -> None:
     if plan.max_steps is not None:
         job.reporter.said(f"{step_seconds:.3g} s a step, about {plan.max_steps * step_seconds:,.0f} s of training")
         return
+    job.reporter.planned(job)
     steps = max(0.0, clock.budget.amount - clock.spent) / (step_seconds * clock.num_devices)
     job.reporter.said(f"{step_seconds:.3g} s a step: about {steps:,.0f} steps, {plan.epochs(steps):.1f} epochs")
     if plan.epochs(steps) > MAX_EPOCHS:

@@ -6,6 +6,7 @@ reason when they never come; an unfinished folder goes on with `resume_run`.
 
 from __future__ import annotations
 
+import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ from types import FrameType
 
 import torch
 
-from harness.errors import HarnessError, RecordError, RunError, UsageError
+from harness.errors import HarnessError, RecordError, RunError, SmallBudgetError, UsageError
 from harness.job import Job, Reporter, RunRequest
 from harness.lineage import ParentRecord, load_parent, reload_parent
 from harness.plan import memory_advice
@@ -87,7 +88,7 @@ def resume_run(folder: Path, *, reporter: Reporter, data_dir: Path | None = None
         settings = validate_settings(info.load(), config)
         parent = _parent_again(request, folder, record)
         setting = Setting(request, info, settings, ranks, clock, reporter, data_dir, held, parent)
-        return _execute(prepare_job(setting, existing=RunRecord(folder=folder, fields=record.to_json())))
+        return _execute(prepare_job(setting, existing=RunRecord(folder=folder, fields=record.to_json())), is_new=False)
 
 
 def _check_config(folder: Path, record: Record, config: Mapping[str, JSON]) -> None:
@@ -170,7 +171,7 @@ def _stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _execute(job: Job) -> Path | None:
+def _execute(job: Job, *, is_new: bool = True) -> Path | None:
     """Train, export, score; whatever ends it early is written into the record before it is raised."""
     try:
         _train_and_score(job)
@@ -179,7 +180,10 @@ def _execute(job: Job) -> Path | None:
         job.reporter.said(f"interrupted; go on with: harness run --resume {job.folder}")
         raise
     except HarnessError as error:
-        _close(job, "failed", str(error))
+        if isinstance(error, SmallBudgetError) and is_new and not job.clock.num_steps:
+            _remove(job)  # nothing of it could be resumed
+        else:
+            _close(job, "failed", str(error))
         raise
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
@@ -225,6 +229,12 @@ def _check_cap(job: Job) -> None:
                 f"{job.folder}: {charge.what}: {charge.charged_bytes:,} bytes, above the cap of {charge.cap_bytes:,}; "
                 "store it with fewer bits (--set export.matrices=int6-row) or train a smaller model"
             )
+
+
+def _remove(job: Job) -> None:
+    """Take the folder of a run away that began empty and did no step."""
+    if job.ranks.is_main:
+        shutil.rmtree(job.folder, ignore_errors=True)
 
 
 def _close(job: Job, status: Status, reason: str) -> None:

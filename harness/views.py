@@ -87,12 +87,13 @@ def inspection_view(path: Path) -> View:
 
 
 def _inspection_tables(path: Path, inspection: Inspection) -> Iterator[Table]:
-    effective = inspection.num_params_effective
+    stored, effective = inspection.num_params_stored, inspection.num_params_effective
+    unknown = "-" if stored is None else "only the method knows"
     rows = [
         ("format", inspection.format),
         ("file", f"{inspection.file_bytes:,} bytes"),
-        ("stored parameters", f"{inspection.num_params_stored:,} (scales included, tied tensors once)"),
-        ("effective parameters", f"{effective:,}" if effective is not None else "only the method knows"),
+        ("stored parameters", "-" if stored is None else f"{stored:,} (scales included, tied tensors once)"),
+        ("effective parameters", f"{effective:,}" if effective is not None else unknown),
         *(("tied", f"{first}: {', '.join(names)}") for first, names in inspection.ties.items()),
         *(("note", note) for note in inspection.notes),
     ]

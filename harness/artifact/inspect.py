@@ -39,6 +39,7 @@ _MALFORMED += (RecursionError, NotImplementedError, MemoryError)
 Reader = Callable[[BinaryIO, int], Inspection]
 _HEAD_BYTES = 16
 MAX_NOTES = 50
+UNKNOWN = "unknown"
 
 
 def inspect_file(path: Path) -> Inspection:
@@ -64,6 +65,9 @@ def inspect_file(path: Path) -> Inspection:
                 return _inspect_artifact(path)
             stream.seek(0)
             found = _inspect_stream(stream, status.st_size, head, may_be_packed=True)
+            if found.format == UNKNOWN and path.suffix == ".safetensors":  # it has no magic number: ask why it is none
+                stream.seek(0)
+                found = inspect_safetensors(stream, status.st_size)
     more = len(found.notes) - MAX_NOTES
     return found if more <= 0 else replace(found, notes=(*found.notes[:MAX_NOTES], f"and {more} more"))
 
@@ -105,7 +109,7 @@ def _inspect_stream(stream: BinaryIO, file_bytes: int, head: bytes, *, may_be_pa
     if kind is not None:
         return _inspect_packed(kind, stream, file_bytes)
     note = f"no format that this program knows; the first bytes are {head[:8].hex(' ') or 'none'}"
-    return Inspection(format="unknown", file_bytes=file_bytes, bytes_by_part={"all": file_bytes}, notes=(note,))
+    return Inspection(format=UNKNOWN, file_bytes=file_bytes, bytes_by_part={"all": file_bytes}, notes=(note,))
 
 
 def _inspect_packed(kind: str, stream: BinaryIO, file_bytes: int) -> Inspection:

@@ -59,8 +59,10 @@ class Inspection:
     notes: tuple[str, ...] = ()
 
     @property
-    def num_params_stored(self) -> int:
-        """Coded numbers and scales, tied tensors once."""
+    def num_params_stored(self) -> int | None:
+        """Coded numbers and scales, tied tensors once; None where the file could not be looked into."""
+        if not self.rows and self.num_params_effective is None:
+            return None
         return sum(row.num_stored for row in self.rows)
 
     @property

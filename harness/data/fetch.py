@@ -7,13 +7,15 @@ import hashlib
 import importlib.util
 import io
 import json
+import logging
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,9 +65,13 @@ TINY_SHAKESPEARE = PublishedFile(
 FINEWEB_DATASET, FINEWEB_CONFIG = "HuggingFaceFW/fineweb", "sample-10BT"
 
 
+def _enumerate(folders: Sequence[Path]) -> str:
+    return ", ".join(f"{folder}{'' if folder.is_dir() else ' (no such folder)'}" for folder in folders)
+
+
 def _no_text(file: PublishedFile, why: str, folders: Sequence[Path]) -> DataError:
     altered = [str(folder / file.file_name) for folder in folders if (folder / file.file_name).is_file()]
-    found = f"{altered[0]} is altered or cut off" if altered else f"no copy in {', '.join(map(str, folders))}"
+    found = f"{altered[0]} is altered or cut off" if altered else f"no copy in {_enumerate(folders)}"
     return DataError(
         f"{file.source}: {found}, and {why}. Put {file.file_name} "
         f"({file.origin}, sha256 {file.sha256}) in the folder of --data-dir or HARNESS_DATA_DIR, "
@@ -158,7 +164,7 @@ def fetch_tiny_shakespeare() -> bytes:
     except ImportError as error:
         raise missing_extra("downloading tinyshakespeare", "train") from error
     datasets.disable_progress_bars()
-    with tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory() as cache, _quiet():
         try:
             rows = datasets.load_dataset(
                 "text",
@@ -170,6 +176,17 @@ def fetch_tiny_shakespeare() -> bytes:
             return "".join(row["text"] for row in rows).encode()
         except Exception as error:  # the library raises whatever its network layers raise
             raise DataError(f"datasets could not download it ({_first_line(error)})") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the network libraries from logging each of their retries; what fails in the end is said once, by us."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _first_line(error: Exception) -> str:
@@ -201,8 +218,9 @@ def fetch_fineweb(num_documents: int) -> list[str]:
     except ImportError as error:
         raise missing_extra("downloading fineweb", "train") from error
     try:
-        rows = datasets.load_dataset(FINEWEB_DATASET, name=FINEWEB_CONFIG, split="train", streaming=True)
-        texts = [str(row["text"]) for row in rows.take(num_documents)]
+        with _quiet():
+            rows = datasets.load_dataset(FINEWEB_DATASET, name=FINEWEB_CONFIG, split="train", streaming=True)
+            texts = [str(row["text"]) for row in rows.take(num_documents)]
     except Exception as error:  # the library raises whatever its network layers raise
         raise DataError(f"datasets could not download it ({_first_line(error)})") from error
     if len(texts) < num_documents:
@@ -240,7 +258,7 @@ def obtain_fineweb(num_documents: int, *, data_dir: Path | None, offline: bool) 
         texts = fetch_fineweb(num_documents)
     except DataError as error:
         raise DataError(
-            f"fineweb: no {name} in {', '.join(map(str, folders))}, and {error}. Put that file (from a "
+            f"fineweb: no {name} in {_enumerate(folders)}, and {error}. Put that file (from a "
             "machine with a network) in the folder of --data-dir or HARNESS_DATA_DIR, give ready-made token "
             f"shards (--data shards:DIR), {OTHER_SOURCES}"
         ) from error

@@ -27,6 +27,7 @@ _COUNTED: dict[str, Kind] = {
 _PREFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12, "P": 1e15}
 _FORM = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]*)?(?:[eE]\+?[0-9]+)?|\.[0-9]+)\s*(?P<unit>[A-Za-z]+)")
 _NUMBER = re.compile(r"[0-9]*\.?[0-9]+(?:[eE]\+?[0-9]+)?")
+_TIMED_TERM = r"([0-9]+(?:\.[0-9]+)?)(d|h|min|m|sec|s)\s*"
 _COUNTED_UNIT = re.compile(rf"(?P<prefix>[kKMGBTP]?)(?P<noun>{'|'.join(sorted(_COUNTED, reverse=True))})")
 
 
@@ -88,6 +89,8 @@ def parse_budget(text: str) -> Budget:
     """
     stripped = text.strip()
     match = _FORM.fullmatch(stripped)
+    if match is None and (minutes := _minutes_of_compound(stripped)):
+        raise _refuse(text, f" has two units (write {minutes:.10g}m)")
     if match is None:
         hint = f" has no unit (did you mean {stripped}m or {stripped}steps?)"
         raise _refuse(text, hint if _NUMBER.fullmatch(stripped) else " is not a positive number and a unit")
@@ -101,6 +104,13 @@ def parse_budget(text: str) -> Budget:
             raise _refuse(text, f" is {amount:g} {kind}, not a whole number")
         amount = float(round(amount))
     return Budget(kind=kind, amount=amount, text=stripped)
+
+
+def _minutes_of_compound(text: str) -> float | None:
+    """Read what other programs take, such as 1h30m, to name the form that this one takes; None for anything else."""
+    if not re.fullmatch(rf"(?:{_TIMED_TERM}){{2,}}", text):
+        return None
+    return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(_TIMED_TERM, text)) / 60
 
 
 def _parse_unit(text: str, unit: str) -> tuple[Kind, float]:

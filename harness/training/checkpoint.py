@@ -74,9 +74,10 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         temporary.replace(path)
         flush_folder(path.parent)
     except OSError as error:
+        kept = "The one before is kept; make" if path.exists() else "Make"
         raise RunError(
-            f"cannot write the checkpoint {path}: {error.strerror or error}. The one before is kept; "
-            f"make room or make the folder writable, then go on with --resume"
+            f"cannot write the checkpoint {path}: {error.strerror or error}. "
+            f"{kept} room or make the folder writable, then go on with --resume"
         ) from error
     finally:
         _remove(temporary)

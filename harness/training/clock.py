@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, Literal
 
-from harness.errors import RunError, UsageError
+from harness.errors import SmallBudgetError, UsageError
 from harness.training.budget import Budget, whole_steps
 
 OutsideReason = Literal["data", "validation", "compilation"]
@@ -243,14 +243,14 @@ class Clock:
             next_step_seconds: measured seconds of one step, for timed budgets.
 
         Raises:
-            RunError: the budget is too small for one step and an export; says what each takes.
+            SmallBudgetError: the budget is too small for one step and an export; says what each takes.
         """
         if self._has_room(next_step_seconds):
             return
         unit, share = self.budget.kind.replace("_", " "), self._segment.end_share
         cost, reserved = self._step_cost(next_step_seconds), self._reserved()
         part = f" (this stage may use {share:.0%} of it)" if share < 1 else ""
-        raise RunError(
+        raise SmallBudgetError(
             f"budget {self.budget.text} is too small for one step and an export{part}: "
             f"{self.spent:,.4g} {unit} are spent, one step takes {cost:,.4g}, "
             f"the export with a margin {reserved:,.4g}. "

@@ -142,7 +142,9 @@ def _lay_over(book: RuleBook, overlay: Path) -> RuleBook:
     try:
         raw = overlay.read_bytes()
         tables = tomllib.loads(raw.decode("utf-8")).get("rules", {})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise UsageError(f"--rules {overlay}: cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"--rules {overlay}: cannot be read as TOML: {error}") from error
     if not isinstance(tables, dict) or not all(isinstance(fields, dict) for fields in tables.values()):
         raise UsageError(f"--rules {overlay}: expected tables like [rules.{book.headline_rules[0]}]")

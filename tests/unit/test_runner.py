@@ -228,9 +228,11 @@ def test_a_folder_that_cannot_be_made(
 )
 def test_impossible_budgets(base: tuple[str, ...], budget: str, code: int, said: str, tmp_path: Path, capsys) -> None:
     assert run_command([*base, f"--budget={budget}", "--out", str(tmp_path / "r")]) == code
-    error = capsys.readouterr().err.strip().splitlines()[-1]
+    error = capsys.readouterr().err
     assert said in error
     assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_budget_of_wall_clock_seconds_is_kept(base: tuple[str, ...], tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from harness.artifact.inspect import Inspection, TensorRow, inspect_file
 from harness.artifact.inspection import escape
 from harness.errors import ArtifactError
+from harness.views import inspection_view
 
 
 def rows_of(found: Inspection) -> dict[str, TensorRow]:
@@ -334,6 +335,7 @@ def test_hostile_npy(tmp_path: Path, head: bytes) -> None:
         b"\x28\xb5\x2f\xfd" + b"\xff" * 30,
         b"BZh9",
     ],
+    ids=lambda data: f"{data[:6].hex()}-{len(data)}",  # a zip carries the time of day: no part of a name
 )
 def test_damaged_files_end_in_one_error_or_a_note(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "file"
@@ -354,6 +356,15 @@ def test_unknown_files_get_a_note(tmp_path: Path, data: bytes) -> None:
     assert found.format == "unknown"
     assert "no format that this program knows" in found.notes[0]
     assert found.bytes_by_part == {"all": len(data)}
+    assert found.num_params_stored is None
+    assert dict(inspection_view(tmp_path / "f").tables[0].rows)["stored parameters"] == "-"
+
+
+def test_a_safetensors_header_longer_than_the_file_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes((2**60).to_bytes(8, "little") + b"{}")
+    with pytest.raises(ArtifactError, match="header of 1152921504606846976 bytes in a file of 10"):
+        inspect_file(path)
 
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import subprocess
 import sys
 import tarfile
@@ -231,6 +232,27 @@ def test_broken_fineweb_copy_is_fetched_again(tmp_path: Path, monkeypatch: pytes
 def test_fineweb_offline_names_the_ways_out() -> None:
     with pytest.raises(DataError, match=r"fineweb-sample-10BT-5000\.jsonl\.gz.*shards:DIR.*text:PATH"):
         load_corpus("fineweb", offline=True)
+
+
+def test_a_folder_of_data_that_is_not_there_is_named_as_such(tmp_path: Path) -> None:
+    for spec in ("fineweb", "tinyshakespeare"):
+        with pytest.raises(DataError, match=r"nowhere \(no such folder\)"):
+            load_corpus(spec, data_dir=tmp_path / "nowhere", offline=True)
+
+
+def test_retries_of_the_library_are_not_shown(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    datasets = pytest.importorskip("datasets")
+
+    def load(*_: object, **__: object) -> object:
+        logging.getLogger("huggingface_hub.utils").warning("Retrying in 1s [Retry 1/5]")
+        raise OSError("the line is down")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(DataError, match="the line is down"):
+        REAL_FETCH_FINEWEB(3)
+    assert caplog.records == []
+    logging.getLogger("huggingface_hub.utils").warning("heard again")
+    assert len(caplog.records) == 1
 
 
 def test_fineweb_streams_through_datasets(monkeypatch: pytest.MonkeyPatch) -> None:

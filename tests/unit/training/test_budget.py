@@ -41,6 +41,8 @@ def test_accepted_forms(text: str, kind: str, amount: float) -> None:
     ("text", "reason"),
     [
         ("27x", "unknown unit 'x'"),
+        ("1h30m", "two units (write 90m)"),
+        ("1h 30min 30s", "two units (write 90.5m)"),
         ("-3m", "not a positive number and a unit"),
         ("0", "no unit"),
         ("0s", "not above zero"),
@@ -54,7 +56,7 @@ def test_accepted_forms(text: str, kind: str, amount: float) -> None:
         ("50mtok", "unknown unit 'mtok'"),
         ("0.5steps", "not a whole number"),
         ("1e-3flop", "not a positive number and a unit"),
-        ("27h30m", "not a positive number and a unit"),
+        ("27h30m", "two units (write 1650m)"),
         ("５s", "not a positive number and a unit"),
     ],
 )

@@ -96,6 +96,12 @@ def test_a_disk_that_fills_up_while_writing(tmp_path: Path, monkeypatch: pytest.
     assert [path.name for path in tmp_path.iterdir()] == ["c.pt"]
 
 
+def test_a_first_checkpoint_that_fails_keeps_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "open", lambda path, mode: FullDisk(100))
+    with pytest.raises(RunError, match="No space left on device. Make room"):
+        save_checkpoint(tmp_path / "c.pt", make_state(1.0))
+
+
 def test_an_interrupt_while_writing_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(tmp_path / "c.pt", make_state(1.0))
     with monkeypatch.context() as patch:
