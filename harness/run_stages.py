@@ -276,7 +276,8 @@ def _progress_fields(job: Job, clock: Clock, step_seconds: Sequence[float]) -> d
         "steps": clock.num_steps,
         "tokens": clock.num_tokens,
         "epochs": clock.num_tokens / job.plan.train_tokens,
-        "flops_per_step": float(job.plan.flops_per_step),
+        # one number holds for one segment: a method may train networks of other costs after it
+        "flops_per_step": float(job.plan.flops_per_step) if clock.num_segments == 1 else None,
         "median_step_seconds": statistics.median(step_seconds) if step_seconds else None,
         "peak_memory_bytes": _peak_memory_bytes(job.ranks.device),
     }

@@ -197,7 +197,7 @@ class TimePart(Part):
 
 
 class ProgressPart(Part):
-    """How far the training went; `flops_per_step` is null where an older version did not say."""
+    """How far the training went; `flops_per_step` is null for several fits, or where an older version did not say."""
 
     steps: Count
     tokens: Count
