@@ -28,8 +28,16 @@ def make(name: str, *overrides: str) -> tuple[Method, RunSettings]:
     return info.load()(settings.model, Task(vocab_size=256, context=settings.train.context)), settings
 
 
-def train(folder: Path, method: Method, settings: RunSettings, *, stop_at: int = 0, check=lambda step: None) -> Network:
-    """Train for 12 steps, from the checkpoint where one exists; stop without a trace after step `stop_at`."""
+def train(
+    folder: Path,
+    method: Method,
+    settings: RunSettings,
+    *,
+    num_steps: int = NUM_STEPS,
+    stop_at: int = 0,
+    check=lambda step: None,
+) -> Network:
+    """Train from the checkpoint where one exists; stop without a trace after step `stop_at`."""
     folder.mkdir(exist_ok=True)
 
     def stepped(_: StepReport) -> None:
@@ -38,7 +46,7 @@ def train(folder: Path, method: Method, settings: RunSettings, *, stop_at: int =
             raise InterruptedError
 
     torch.manual_seed(0)
-    clock = Clock(parse_budget(f"{NUM_STEPS}steps"))
+    clock = Clock(parse_budget(f"{num_steps}steps"))
     with LogWriter(folder) as log:
         trainer = Trainer(
             method=method,

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import plugin_runs
 import pytest
 import torch
 
 import harness.training.loop as loop
-from harness.data.shards import prepare
 from harness.errors import RunError
 from harness.job import RunRequest
 from harness.method import Method, Task
 from harness.progress import SilentReporter
-from harness.records.logs import LogWriter, read_log
+from harness.records.logs import read_log
 from harness.registry import find_method
 from harness.runner import start_run
 from harness.settings import resolve_settings
-from harness.training.budget import parse_budget
-from harness.training.clock import Clock
-from harness.training.loop import StepReport, Trainer
-from harness.training.ranks import Ranks
 from harness.verify.run import verify_paths
 from methods.recursive.method import Recursive
 
@@ -31,30 +27,7 @@ TASK = Task(vocab_size=256, context=SETTINGS.train.context)
 
 
 def train(folder: Path, method: Method, stop_at: int = 0) -> dict[str, torch.Tensor]:
-    folder.mkdir(exist_ok=True)
-
-    def stop(report: StepReport) -> None:
-        if clock.num_steps == stop_at:
-            raise InterruptedError
-
-    torch.manual_seed(0)
-    clock = Clock(parse_budget("7steps"))
-    with LogWriter(folder) as log:
-        trainer = Trainer(
-            method=method,
-            recipe=SETTINGS.train,
-            clock=clock,
-            data=prepare("synthetic"),
-            seed=0,
-            ranks=Ranks(),
-            log=log,
-            checkpoint_path=folder / "checkpoint.pt",
-            flops_per_step=1.0,
-            probe_export=lambda network: 0.0,
-            validate=lambda network, step: None,
-            on_step=stop,
-        )
-        return method.train(trainer).state_dict()
+    return plugin_runs.train(folder, method, SETTINGS, num_steps=7, stop_at=stop_at).state_dict()
 
 
 @pytest.mark.parametrize("stop_at", [2, 4, 5])
