@@ -27,15 +27,28 @@ class PlannedTensor:
 
     Attributes:
         name: unique, printable.
-        value: numbers of any shape, taken as float32.
+        value: numbers of any shape, taken as float32; or symbols and scales that a quantiser has chosen already.
         scheme: quantisation scheme, see `harness.artifact.schemes`.
         part: heading under which its bytes are counted, such as "embedding" or "blocks".
     """
 
     name: str
-    value: NDArray[np.generic]
+    value: NDArray[np.generic] | Quantised
     scheme: str
     part: str
+
+    def quantise(self) -> Quantised:
+        """Return what the file stores of the tensor.
+
+        Raises:
+            UsageError: unknown scheme, or one that the symbols were not chosen for.
+            RunError: the tensor holds NaN or infinities, or numbers that the scheme cannot hold.
+        """
+        if not isinstance(self.value, Quantised):
+            return quantise(self.value, self.scheme, name=self.name)
+        if self.value.scheme != self.scheme:
+            raise UsageError(f"{self.name}: symbols of {self.value.scheme} cannot be stored as {self.scheme}")
+        return self.value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +113,7 @@ def _encode_tensors(tensors: Sequence[PlannedTensor]) -> tuple[list[TensorEntry]
     payloads: list[bytes] = []
     stored: dict[tuple[object, ...], str] = {}
     for tensor in tensors:
-        quantised = quantise(tensor.value, tensor.scheme, name=tensor.name)
+        quantised = tensor.quantise()
         first = stored.setdefault(_identity(quantised), tensor.name)
         if first != tensor.name:
             aliases[tensor.name] = first
