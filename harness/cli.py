@@ -192,6 +192,25 @@ def verify(  # noqa: PLR0913  as above
 
 
 @app.command()
+def evaluate(
+    records: opt.Records,
+    samples: opt.Samples = "20x8",
+    sample_seed: opt.SampleSeed = 0,
+    data_dir: opt.DataDir = None,
+    device: opt.Device = "auto",
+    output_format: opt.Format = "table",
+) -> None:
+    """Score stored files on random windows, as papers do, beside the score of the whole test split."""
+    from harness.provenance import has_module
+    from harness.sample_views import parse_samples, samples_view
+
+    sampling = parse_samples(samples, sample_seed)
+    if not has_module("torch"):
+        raise missing_extra("harness evaluate", "train")
+    samples_view(records, sampling, data_dir=data_dir, device=device).print_to(_console(), output_format)
+
+
+@app.command()
 def show(records: opt.Records, output_format: opt.Format = "table") -> None:
     """Show one record in full, or several side by side."""
     from harness.record_views import records_view

@@ -44,6 +44,10 @@ Parent = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
+# harness evaluate
+Samples = Annotated[str, typer.Option(help="Random windows of the test split: batches x windows of a batch.")]
+SampleSeed = Annotated[int, typer.Option(min=0, max=MAX_INTEGER, help="Seed of their places.")]
+
 # harness verify
 Level = Annotated[
     str, typer.Option(help="static (files), decode (artifact), evaluate (scores again), retrain (trains again).")

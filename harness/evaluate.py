@@ -31,6 +31,7 @@ from harness.files import write_atomic
 from harness.loading import check_causal, load_artifact
 from harness.metrics import bits_per_byte, perplexity
 from harness.nn.network import Network
+from harness.sampled import score_samples
 from harness.scoring import TEST_PURPOSE, EvalMode, ScoreRequest, error_to_json
 
 if TYPE_CHECKING:
@@ -264,6 +265,9 @@ def score_artifact(request: ScoreRequest) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     for split in request.splits:
         stream = data.open_test(TEST_PURPOSE) if split == "test" else data.tune
+        if request.sampling is not None:
+            metrics[split] = score_samples(loaded.network, stream, request.sampling, context=context)
+            continue
         scores = score_network(loaded.network, data, stream, request.eval_mode)
         if split == "test" and request.scores_path:
             scores.save(Path(request.scores_path))

@@ -48,6 +48,27 @@ class EvalMode:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """Random windows of a split, as papers score on them; never in place of the whole split.
+
+    Attributes:
+        num_batches: batches, whose means are averaged and whose spread is the sampling error.
+        batch_windows: windows of a batch, each of the eval mode's context, all of its targets scored.
+        seed: of the places of the windows.
+    """
+
+    num_batches: int
+    batch_windows: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_batches < 2 or self.batch_windows < 1 or self.seed < 0:
+            raise UsageError(
+                f"samples {self.num_batches}x{self.batch_windows}: give 2 batches or more, 1 window or more"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreRequest:
     """What the fresh process is asked to do; everything it knows.
 
@@ -60,6 +81,7 @@ class ScoreRequest:
         eval_mode: how windows lie.
         device: torch device.
         scores_path: where the block sums of the test split are written, if anywhere.
+        sampling: random windows to score instead of the whole splits.
     """
 
     artifact: str
@@ -70,6 +92,7 @@ class ScoreRequest:
     eval_mode: EvalMode
     device: str = "cpu"
     scores_path: str | None = None
+    sampling: Sampling | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -78,7 +101,9 @@ class ScoreRequest:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> ScoreRequest:
         """Return the request that `to_json` gave the fields of."""
-        return cls(**{**fields, "eval_mode": EvalMode(**fields["eval_mode"]), "splits": tuple(fields["splits"])})
+        sampling = Sampling(**fields["sampling"]) if fields.get("sampling") else None
+        mode = EvalMode(**fields["eval_mode"])
+        return cls(**{**fields, "eval_mode": mode, "splits": tuple(fields["splits"]), "sampling": sampling})
 
 
 def score_in_fresh_process(request: ScoreRequest) -> dict[str, Any]:

@@ -98,6 +98,17 @@ def test_show_as_json_is_a_list_of_the_records(records: Path, capsys) -> None:
     assert read_json(capsys, "show", records / "dense") == expected[:1]
 
 
+def test_evaluate_puts_random_windows_beside_the_whole_split(records: Path, capsys) -> None:
+    (document,) = read_json(capsys, "evaluate", records / "dense", "--samples", "3x2", "--sample-seed", "4")
+    sampled = document["sampled"]
+    exact = json.loads((records / "dense" / "record.json").read_text())["metrics"]["test"]
+    assert sampled["num_tokens"] == 3 * 2 * exact["eval_mode"]["context"]
+    assert abs(sampled["loss_nats"] - exact["loss_nats"]) < 6 * sampled["loss_nats_se"] + 0.1
+    assert read_json(capsys, "evaluate", records / "dense", "--samples", "3x2", "--sample-seed", "4") == [document]
+    assert run_command(["evaluate", str(records / "dense"), "--samples", "twenty"]) == 2
+    assert "write it as batches x windows" in capsys.readouterr().err
+
+
 def test_diff_pairs_the_blocks(records: Path, capsys) -> None:
     document = read_json(capsys, "diff", records / "dense", records / "legendre")
     a, b = (json.loads((records / name / "record.json").read_text()) for name in ("dense", "legendre"))
