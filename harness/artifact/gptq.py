@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.artifact.published import FRUGENDORFF_QUANTILES, row_quantile, store_scale
-from harness.artifact.quantize import Quantised, dequantise, quantise
+from harness.artifact.quantize import Quantised, dequantise, narrow, quantise
 from harness.artifact.schemes import Scheme, parse_scheme
 from harness.errors import RunError, UsageError
 
@@ -86,7 +86,9 @@ def quantise_gptq(
     weight = np.asarray(weight_OI, dtype=np.float32).astype(np.float64)
     symbols_OI = _choose_symbols(weight, moment, divisor_O, parsed, settings, name)
     chosen = Quantised(
-        symbols=symbols_OI.astype(plain.symbols.dtype) if parsed.kind != "step" else _narrow(symbols_OI),
+        symbols=symbols_OI.astype(plain.symbols.dtype)
+        if parsed.kind != "step"
+        else narrow(symbols_OI.astype(np.int32)),
         scale=plain.scale if scale_O is None else store_scale(scale_O),
         scheme=scheme,
     )
@@ -167,7 +169,7 @@ def _choose_symbols(
 ) -> Doubles:
     order = column_order(moment_II, settings.order)
     spread_II = spread_matrix(moment_II[np.ix_(order, order)], settings.damping, settings.spread, name)
-    left_OI, symbols_OI = weight_OI[:, order], np.empty_like(weight_OI)
+    left_OI, symbols_OI = weight_OI[:, order], np.empty(weight_OI.shape)
     top = np.inf if scheme.kind == "step" else scheme.top
     scale_O = np.where(np.isfinite(divisor_O), divisor_O, 0.0)
     num_columns = len(order)
@@ -182,11 +184,6 @@ def _choose_symbols(
             left_OI[:, at + 1 : stop] -= np.outer(error_O, spread_II[at, at + 1 : stop])
         left_OI[:, stop:] -= error_OB @ spread_II[start:stop, stop:]
     return symbols_OI
-
-
-def _narrow(symbols: Doubles) -> NDArray[np.generic]:
-    largest = np.abs(symbols).max(initial=0)
-    return symbols.astype(np.int8 if largest <= 127 else np.int16 if largest <= 32767 else np.int32)
 
 
 def _keep_better_rows(weight_OI: Doubles, moment_II: Doubles, plain: Quantised, chosen: Quantised) -> Quantised:
