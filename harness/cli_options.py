@@ -44,6 +44,20 @@ Parent = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
+# harness quantise
+QuantisedRecord = Annotated[Path, typer.Argument(help="Record folder; store its matrices as fp32 to compare schemes.")]
+Schemes = Annotated[
+    list[str] | None, typer.Option("--scheme", help="Scheme of matrices; repeatable [default: int6-row-search].")
+]
+GptqModes = Annotated[
+    list[str] | None,
+    typer.Option("--gptq", help="none, first (passes of shared maps) or all; repeatable [default: none and all]."),
+]
+Sweep = Annotated[bool, typer.Option("--sweep", help="Find the rate-distortion frontier, and compare plain formats.")]
+SweepPoints = Annotated[int, typer.Option(min=2, max=64, help="Points of the frontier.")]
+CalibrationTokens = Annotated[int, typer.Option(min=1, max=MAX_INTEGER, help="Training tokens that GPTQ measures.")]
+JsonOut = Annotated[Path | None, typer.Option("--out", help="Write the JSON document to this file, too.")]
+
 # harness verify
 Level = Annotated[
     str, typer.Option(help="static (files), decode (artifact), evaluate (scores again), retrain (trains again).")
