@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.artifact.byte_coders import COMPRESSORS
-from harness.artifact.container import Artifact, PlannedTensor
+from harness.artifact.container import Artifact
 from harness.artifact.quantize import Quantised
 from harness.artifact.rate_distortion import RateDistortion
-from harness.requantise import FileScore, Moments, StoredNetwork, raw_bytes
+from harness.requantise import FileScore, Moments, StoredNetwork
 
 BASELINE_SCHEMES = ("int8-row", "int7-row", "int6-row")
 BYTE_CODERS = ("zlib", "zstd", "lzma")
@@ -89,19 +89,19 @@ def sweep(network: StoredNetwork, moments: Moments, *, num_points: int) -> Front
 
 
 def _store_at(network: StoredNetwork, problems: dict[str, RateDistortion], lagrangian: float) -> FrontierPoint:
-    distortion = 0.0
-
-    def choose(tensor: PlannedTensor) -> PlannedTensor:
-        nonlocal distortion
-        if tensor.name not in problems:
-            return tensor
-        choice = problems[tensor.name].choose(lagrangian)
-        distortion += choice.distortion
-        return replace(tensor, value=choice.quantised, scheme=choice.quantised.scheme)
-
-    stored = network.store("fp32", f"lambda {lagrangian:.3g}", choose)
+    choices = {name: problem.choose(lagrangian) for name, problem in problems.items()}
+    tensors = [
+        replace(tensor, value=choices[tensor.name].quantised, scheme=choices[tensor.name].quantised.scheme)
+        if tensor.name in choices
+        else tensor
+        for tensor in network.plan("fp32")
+    ]
+    with network.written(tensors) as summary:
+        stored = network.score(summary, "step, rate-distortion", f"lambda {lagrangian:.3g}")
     return FrontierPoint(
-        lagrangian=lagrangian, distortion=distortion, stored=replace(stored, scheme="step, rate-distortion")
+        lagrangian=lagrangian,
+        distortion=sum(choice.distortion for choice in choices.values()),
+        stored=stored,
     )
 
 
@@ -110,10 +110,19 @@ def _measure_baseline(network: StoredNetwork, scheme: str) -> list[tuple[FileSco
     with network.written(network.plan(scheme)) as summary:
         score = network.score(summary, scheme, "rounding")
         artifact = Artifact.open(summary.path)
-        raw = raw_bytes(artifact)
+        raw = _raw_bytes(artifact)
         rest_bytes = artifact.artifact_bytes - sum(entry.stored_bytes for entry in artifact.entries)
     sizes = {coder: rest_bytes + len(COMPRESSORS[coder](raw)) for coder in BYTE_CODERS}
     return [(score, coder, num_bytes) for coder, num_bytes in {**sizes, BEST_CODER: score.artifact_bytes}.items()]
+
+
+def _raw_bytes(artifact: Artifact) -> bytes:
+    """Return symbols and scales of all tensors of a file in one row, as they are before any coder."""
+    parts: list[bytes] = []
+    for entry in artifact.entries:
+        quantised = artifact.decode_quantised(entry.name)
+        parts += [quantised.symbols.tobytes(), b"" if quantised.scale is None else quantised.scale.tobytes()]
+    return b"".join(parts)
 
 
 def _compare(points: Sequence[FrontierPoint], score: FileScore, coder: str, num_bytes: int) -> BaselinePoint:

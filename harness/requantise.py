@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.artifact.container import Artifact, ArtifactSummary, PlannedTensor, write_artifact
+from harness.artifact.container import ArtifactSummary, PlannedTensor, write_artifact
 from harness.artifact.gptq import GptqSettings, quantise_gptq
 from harness.artifact.quantize import Quantised
 from harness.artifact.schemes import parse_scheme
@@ -173,8 +173,8 @@ class StoredNetwork:
             change_bpb=change_bpb,
         )
 
-    def store(self, scheme: str, quantiser: str, choose: Choose = lambda tensor: tensor) -> FileScore:
-        """Write and score a file whose matrices `choose` has quantised."""
+    def store(self, scheme: str, quantiser: str, choose: Choose) -> FileScore:
+        """Write and score a file whose matrices, planned under a scheme, `choose` has quantised."""
         tensors = [choose(tensor) if tensor.name in self.matrices else tensor for tensor in self.plan(scheme)]
         with self.written(tensors) as summary:
             return self.score(summary, scheme, quantiser)
@@ -267,12 +267,3 @@ def _gptq_with(network: StoredNetwork, moments: Moments) -> Choose:
         )
 
     return choose
-
-
-def raw_bytes(artifact: Artifact) -> bytes:
-    """Return symbols and scales of all tensors of a file in one row, as they are before any coder."""
-    parts: list[Any] = []
-    for entry in artifact.entries:
-        quantised = artifact.decode_quantised(entry.name)
-        parts += [quantised.symbols.tobytes(), b"" if quantised.scale is None else quantised.scale.tobytes()]
-    return b"".join(parts)
