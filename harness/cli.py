@@ -157,6 +157,41 @@ def _request(options: dict[str, Any]) -> RunRequest:
 
 
 @app.command()
+def quantise(  # noqa: PLR0913  as above
+    record: opt.QuantisedRecord,
+    schemes: opt.Schemes = None,
+    gptq: opt.GptqModes = None,
+    sweep: opt.Sweep = False,
+    sweep_points: opt.SweepPoints = 8,
+    calibration_tokens: opt.CalibrationTokens = 65_536,
+    out: opt.JsonOut = None,
+    data_dir: opt.DataDir = None,
+    device: opt.Device = "auto",
+    output_format: opt.Format = "table",
+) -> None:
+    """Store the network of a record under other quantisation schemes, and score each file on the tune split."""
+    from harness.provenance import has_module
+    from harness.requantise_views import QuantiseOptions, quantise_view
+    from harness.tables import check_format
+
+    check_format(output_format)
+    if not has_module("torch"):
+        raise missing_extra("harness quantise", "train")
+    options = QuantiseOptions(
+        schemes=schemes or (),
+        modes=gptq or (),
+        sweep=sweep,
+        sweep_points=sweep_points,
+        calibration_tokens=calibration_tokens,
+        out=out,
+        data_dir=data_dir,
+        device=device,
+    )
+    view = quantise_view(record, options, _console(stderr=True).print)
+    view.print_to(_console(), output_format)
+
+
+@app.command()
 def verify(  # noqa: PLR0913  as above
     records: opt.Records,
     level: opt.Level = "static",

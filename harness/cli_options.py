@@ -48,6 +48,20 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Samples = Annotated[str, typer.Option(help="Random windows of the test split: batches x windows of a batch.")]
 SampleSeed = Annotated[int, typer.Option(min=0, max=MAX_INTEGER, help="Seed of their places.")]
 
+# harness quantise
+QuantisedRecord = Annotated[Path, typer.Argument(help="Record folder; store its matrices as fp32 to compare schemes.")]
+Schemes = Annotated[
+    list[str] | None, typer.Option("--scheme", help="Scheme of matrices; repeatable [default: int6-row-search].")
+]
+GptqModes = Annotated[
+    list[str] | None,
+    typer.Option("--gptq", help="none, first (passes of shared maps) or all; repeatable [default: none and all]."),
+]
+Sweep = Annotated[bool, typer.Option("--sweep", help="Find the rate-distortion frontier, and compare plain formats.")]
+SweepPoints = Annotated[int, typer.Option(min=2, max=64, help="Points of the frontier.")]
+CalibrationTokens = Annotated[int, typer.Option(min=1, max=MAX_INTEGER, help="Training tokens that GPTQ measures.")]
+JsonOut = Annotated[Path | None, typer.Option("--out", help="Write the JSON document to this file, too.")]
+
 # harness verify
 Level = Annotated[
     str, typer.Option(help="static (files), decode (artifact), evaluate (scores again), retrain (trains again).")

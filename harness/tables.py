@@ -141,8 +141,7 @@ class View:
         Raises:
             UsageError: no such format.
         """
-        if output_format not in FORMATS:
-            raise UsageError(f"--format {output_format}: choose one of {', '.join(FORMATS)}")
+        check_format(output_format)
         if output_format == "json":
             console.file.write(json.dumps(self.data, indent=2, allow_nan=False) + "\n")
         for table in self.tables:
@@ -150,6 +149,16 @@ class View:
                 console.file.write(table.to_markdown() + "\n")
             elif output_format == "table":
                 table.print_to(console)
+
+
+def check_format(output_format: str) -> None:
+    """Refuse an unknown format, before what is to be shown takes minutes.
+
+    Raises:
+        UsageError: no such format.
+    """
+    if output_format not in FORMATS:
+        raise UsageError(f"--format {output_format}: choose one of {', '.join(FORMATS)}")
 
 
 def shares_table(title: str, parts: Mapping[str, float], *, unit: str, digits: int = 0) -> Table:

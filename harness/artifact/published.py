@@ -23,7 +23,7 @@ HALF_SMALLEST = float(np.finfo(np.float16).tiny)
 HALF_LARGEST = float(np.finfo(np.float16).max)
 
 
-def _row_quantile(magnitude_RC: Floats, q: float) -> Floats:
+def row_quantile(magnitude_RC: Floats, q: float) -> Floats:
     """Quantile of each row by linear interpolation in float32, by the two branches of torch.quantile."""
     last = magnitude_RC.shape[1] - 1
     rank = np.float32(q) * np.float32(last)
@@ -57,7 +57,7 @@ def _with_floor(scale_R: Floats, scheme: Scheme) -> Floats:
 
 
 def _challenge(weight_RC: Floats, scheme: Scheme) -> tuple[NDArray[np.int8], Floats]:
-    clip_R = _row_quantile(np.abs(weight_RC), CHALLENGE_QUANTILE)
+    clip_R = row_quantile(np.abs(weight_RC), CHALLENGE_QUANTILE)
     scale_R = _with_floor(clip_R / np.float32(scheme.top), scheme)
     # The symbols come from the float32 scale although its float16 rounding is what gets stored: as published.
     return _symbols(np.clip(weight_RC, -clip_R[:, None], clip_R[:, None]), scale_R, scheme.top), scale_R
@@ -66,7 +66,7 @@ def _challenge(weight_RC: Floats, scheme: Scheme) -> tuple[NDArray[np.int8], Flo
 def _frugendorff_matrix(weight_RC: Floats, scheme: Scheme) -> tuple[NDArray[np.int8], Floats]:
     best_error, best = np.inf, None
     for q in FRUGENDORFF_QUANTILES:
-        scale_R = _row_quantile(np.abs(weight_RC), q) / np.float32(scheme.top)
+        scale_R = row_quantile(np.abs(weight_RC), q) / np.float32(scheme.top)
         stored_R = store_scale(_with_floor(scale_R, scheme)).astype(np.float32)
         symbols_RC = _symbols(weight_RC, stored_R, scheme.top)
         error = float(np.mean((weight_RC - symbols_RC * stored_R[:, None]) ** 2, dtype=np.float64))

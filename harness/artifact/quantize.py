@@ -20,6 +20,7 @@ __all__ = [
     "Quantised",
     "dequantise",
     "known_schemes",
+    "narrow",
     "num_rows",
     "parse_scheme",
     "quantise",
@@ -100,7 +101,7 @@ def quantise(weight: NDArray[np.generic], scheme: str, *, name: str = "tensor") 
 
 def dequantise(quantised: Quantised) -> Floats:
     """Rebuild the float32 tensor: symbol times scale, one rounding, the same on every machine."""
-    out = quantised.symbols.astype(np.float32)
+    out = quantised.symbols.astype(np.float32, order="C")
     if quantised.scale is not None and out.size:
         rows_RC = out.reshape(quantised.scale.size, -1)
         rows_RC *= quantised.scale.astype(np.float32)[:, None]
@@ -125,10 +126,11 @@ def _as_float(values: Floats, scheme: Scheme, name: str) -> Array:
 def _as_integers(values: Floats, name: str) -> Array:
     if (np.rint(values) != values).any() or np.abs(values).max(initial=0.0) > MAX_SYMBOL:
         raise RunError(f"{name}: scheme 'integers' needs whole numbers of at most {MAX_SYMBOL}")
-    return _narrow(values.astype(np.int32))
+    return narrow(values.astype(np.int32))
 
 
-def _narrow(symbols: NDArray[np.int32]) -> Array:
+def narrow(symbols: NDArray[np.int32]) -> Array:
+    """Return whole numbers in the narrowest of int8, int16 and int32 that holds them all."""
     largest = int(np.abs(symbols).max(initial=0))
     if largest <= 127:
         return symbols.astype(np.int8)
@@ -157,7 +159,7 @@ def _round_to(rows_RC: Floats, scale: Array, top: int | None, name: str) -> Arra
         divisor = _divisor(scale[part] if scale.size == len(rows_RC) else scale)
         rounded_RC = np.rint(rows_RC[part] / divisor)
         symbols_RC[part] = rounded_RC if top is None else np.clip(rounded_RC, -top, top, out=rounded_RC)
-    return symbols_RC if top is not None else _narrow(symbols_RC.astype(np.int32))
+    return symbols_RC if top is not None else narrow(symbols_RC.astype(np.int32))
 
 
 def _choose_scale(rows_RC: Floats, scheme: Scheme, name: str) -> NDArray[np.float32]:

@@ -5,32 +5,48 @@ Shape letters: N tokens, I in features of a linear map.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from harness.data.batches import Batches
 from harness.nn.layers import Linear
 from harness.nn.network import Network
 
+Passes = Literal["all", "first"]
+
+
+def calibration_batches(batches: Batches, num_tokens: int) -> Iterator[Tensor]:
+    """Yield the inputs (B, T) of the first `num_tokens` tokens of training, rounded up to whole micro-batches."""
+    count = math.ceil(num_tokens / (batches.micro_batch_sequences * batches.context))
+    for index in range(count):
+        yield torch.from_numpy(batches.batch(*divmod(index, batches.num_micro))[0])
+
 
 @torch.no_grad()
-def input_moments(network: Network, batches: Iterable[Tensor]) -> dict[str, Tensor]:
+def input_moments(network: Network, batches: Iterable[Tensor], *, passes: Passes = "all") -> dict[str, Tensor]:
     """Return E[x x^T] (I, I), float64, over all tokens and calls of each linear map, by its name.
-
-    A map that runs at several depths is averaged over all of them.
 
     Args:
         network: on its device; its mode and weights are left as they are.
         batches: token ids of shape (B, T), at least one.
+        passes: of a map that runs at several depths, the mean over "all" of them, or only its "first" call in each
+            forward pass, which is all that calibration without regard to loops sees.
     """
     maps = {name: module for name, module in network.named_modules() if isinstance(module, Linear)}
     sums: dict[str, Tensor] = {}
     counts = dict.fromkeys(maps, 0)
+    called: set[str] = set()
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if passes == "first" and name in called:
+                return
+            called.add(name)
             x_NI = inputs[0].flatten(0, -2).float()
             # float32 within a batch, float64 over them: sums of many batches would lose digits.
             moment_II = (x_NI.T @ x_NI).double()
@@ -46,5 +62,6 @@ def input_moments(network: Network, batches: Iterable[Tensor]) -> dict[str, Tens
         hooks.callback(network.train, was_training)
         network.eval()
         for tokens_BT in batches:
+            called.clear()
             network(tokens_BT.to(next(network.parameters()).device))
     return {name: moment_II / counts[name] for name, moment_II in sums.items()}

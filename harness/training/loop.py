@@ -26,7 +26,7 @@ from harness.method import Method, Parent
 from harness.nn.network import Network
 from harness.records.logs import most_seconds
 from harness.training.averaging import Averages
-from harness.training.calibration import input_moments
+from harness.training.calibration import calibration_batches, input_moments
 from harness.training.checkpoint import load_checkpoint, restore_rng, rng_state, save_checkpoint
 from harness.training.clock import Clock
 from harness.training.gradients import TreeSum, micro_batches_of_rank, sum_over_ranks
@@ -225,9 +225,7 @@ class Trainer:
 
         Every rank runs all of them, so that the moments do not depend on the number of ranks.
         """
-        batches, num_micro = self._make_batches(), self._recipe.num_micro_batches
-        count = math.ceil(num_tokens / self._recipe.micro_batch_tokens)
-        tokens = (torch.from_numpy(batches.batch(*divmod(index, num_micro))[0]) for index in range(count))
+        tokens = calibration_batches(self._make_batches(), num_tokens)
         return input_moments(network.to(self._ranks.device), tokens)
 
     def _start(

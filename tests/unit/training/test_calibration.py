@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from harness.data.shards import Batches, prepare
 from harness.nn.inits import normal_fan_in
 from harness.nn.layers import Linear
 from harness.nn.network import Network
-from harness.training.calibration import input_moments
+from harness.training.calibration import calibration_batches, input_moments
 
 
 class Looped(Network):
@@ -40,6 +41,23 @@ def test_moments_are_means_over_all_tokens_and_calls(network: Looped) -> None:
     torch.testing.assert_close(moments["shared"], seen.T @ seen / 28, rtol=1e-5, atol=1e-7)
     outside = x_NI @ weight.T @ weight.T
     torch.testing.assert_close(moments["last"], outside.T @ outside / 14, rtol=1e-5, atol=1e-7)
+
+
+def test_first_passes_only(network: Looped) -> None:
+    batches = [torch.randint(11, (2, 5)), torch.randint(11, (1, 4))]
+    moments = input_moments(network, iter(batches), passes="first")
+    x_NI = network.table.detach()[torch.cat([batch.flatten() for batch in batches])].double()
+    torch.testing.assert_close(moments["shared"], x_NI.T @ x_NI / 14, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(moments["last"], input_moments(network, iter(batches))["last"])
+
+
+def test_batches_are_those_of_training() -> None:
+    batches = Batches(
+        prepare("synthetic").train, context=8, micro_batch_sequences=2, num_micro=3, order="shuffled", seed=1
+    )
+    found = list(calibration_batches(batches, 60))
+    assert len(found) == 4  # 60 tokens in micro-batches of 16
+    assert torch.equal(found[3], torch.from_numpy(batches.batch(1, 0)[0]))
 
 
 def test_nothing_of_the_network_changes(network: Looped) -> None:

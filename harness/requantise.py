@@ -1,0 +1,269 @@
+"""Quantise the stored network of a record anew: rebuild, calibrate, export under other schemes, score each file.
+
+Everything is read from the record's artifact; each score is made by a fresh process from the file that was written,
+on the tune split, under the record's own eval mode. Only matrices change; all else is stored as the record stores it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.artifact.container import ArtifactSummary, PlannedTensor, write_artifact
+from harness.artifact.gptq import GptqSettings, quantise_gptq
+from harness.artifact.quantize import Quantised
+from harness.artifact.schemes import parse_scheme
+from harness.data.shards import Batches, TokenData, prepare
+from harness.errors import RecordError, UsageError
+from harness.loading import LoadedArtifact, load_artifact
+from harness.method import ExportSettings
+from harness.records.native import ARTIFACT_FILE, read_record
+from harness.records.safeio import hash_file
+from harness.records.schema import Record
+from harness.scoring import EvalMode, ScoreRequest, score_in_fresh_process
+from harness.training.calibration import Passes, calibration_batches, input_moments
+from harness.training.ranks import choose_device
+from harness.training.recipe import Recipe
+
+Gptq = Literal["none", "first", "all"]
+GPTQ_MODES: tuple[str, ...] = get_args(Gptq)
+QUANTISERS: dict[Gptq, str] = {
+    "none": "rounding",
+    "first": "GPTQ, first passes",
+    "all": "GPTQ, all passes",
+}
+# Schemes that are exported side by side to see which tensors a method takes for matrices.
+_PROBES = ("fp32", "int8-row")
+
+Moments = Mapping[str, NDArray[np.float64]]
+Choose = Callable[[PlannedTensor], PlannedTensor]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileScore:
+    """What one file takes and scores.
+
+    Attributes:
+        scheme: of the matrices.
+        quantiser: how symbols were chosen, in words.
+        artifact_bytes: size of the file.
+        val_bpb: bits per byte of the tune split.
+        change_bpb: `val_bpb` less that of the record's own file.
+    """
+
+    scheme: str
+    quantiser: str
+    artifact_bytes: int
+    val_bpb: float
+    change_bpb: float = 0.0
+
+
+class StoredNetwork:
+    """The network of a complete record, to be stored in other ways.
+
+    Args:
+        folder: the record.
+        data_dir: folder of local corpora.
+        device: auto, cpu or cuda.
+        say: told what is being done.
+
+    Raises:
+        UsageError: the record is not complete, its text is not the one it was trained on, or there is no such device.
+        RecordError: there is no record, or its file is not the one that it scored.
+    """
+
+    def __init__(self, folder: Path, *, data_dir: Path | None, device: str, say: Callable[[str], None]) -> None:
+        self.folder, self.record, self.say = folder, _read_complete(folder), say
+        self.device, self._data_dir = choose_device(device), data_dir
+        self.loaded: LoadedArtifact = load_artifact(folder / ARTIFACT_FILE, self.device)
+        self.export = ExportSettings.model_validate(self.record.settings.export)
+        # A record can end with a part that no Linear of the rebuilt network stands for; those are rounded plainly.
+        self.rounded_plainly: set[str] = set()
+
+    @property
+    def eval_mode(self) -> EvalMode:
+        """How the record was scored."""
+        assert self.record.metrics.test is not None, "complete records have a score"
+        mode = self.record.metrics.test.eval_mode
+        return EvalMode(mode=mode.mode, context=mode.context, stride=mode.stride)
+
+    @cached_property
+    def matrices(self) -> frozenset[str]:
+        """Names of the stored tensors whose scheme is that of matrices.
+
+        Raises:
+            UsageError: there are none.
+        """
+        schemes = [{tensor.name: tensor.scheme for tensor in self.plan(probe)} for probe in _PROBES]
+        names = frozenset(name for name, scheme in schemes[0].items() if schemes[1].get(name) != scheme)
+        if not names:
+            raise UsageError(f"{self.folder}: method '{self.record.method.name}' stores no tensor as a matrix")
+        return names
+
+    @cached_property
+    def before(self) -> FileScore:
+        """Score of the record's own file."""
+        path = self.folder / ARTIFACT_FILE
+        return FileScore(
+            scheme=self.export.matrices,
+            quantiser="as stored",
+            artifact_bytes=self.loaded.artifact.artifact_bytes,
+            val_bpb=self._score_file(path),
+        )
+
+    def plan(self, scheme: str) -> Sequence[PlannedTensor]:
+        """Plan the tensors with all matrices under one scheme, not quantised yet."""
+        export = self.export.model_copy(update={"matrices": scheme})
+        return self.loaded.method.export(self.loaded.network, export)
+
+    def calibrate(self, num_tokens: int, passes: Passes) -> Moments:
+        """Measure second moments of the inputs of linear maps on the first tokens of the record's own training.
+
+        Raises:
+            UsageError: the text is not the one that the record was trained on.
+        """
+        self.say(f"calibrating on {num_tokens:,} training tokens ({passes} passes)")
+        recipe = Recipe.model_validate(self.record.settings.train)
+        batches = Batches(
+            self._data.train,
+            context=recipe.context,
+            micro_batch_sequences=recipe.micro_batch_sequences,
+            num_micro=recipe.num_micro_batches,
+            order=recipe.order,
+            seed=self.record.seed,
+        )
+        moments = input_moments(self.loaded.network, calibration_batches(batches, num_tokens), passes=passes)
+        return {name: moment.cpu().numpy() for name, moment in moments.items()}
+
+    def moment_of(self, tensor: PlannedTensor, moments: Moments) -> NDArray[np.float64] | None:
+        """Find the moment of a stored matrix: that of the linear map whose weight has its name; None where none is."""
+        module, _, leaf = tensor.name.rpartition(".")
+        moment = moments.get(module) if leaf == "weight" else None
+        if moment is None or tensor.value.shape[1:] != (len(moment),):
+            self.rounded_plainly.add(tensor.name)
+            return None
+        return moment
+
+    @contextmanager
+    def written(self, tensors: Sequence[PlannedTensor]) -> Iterator[ArtifactSummary]:
+        """Write an artifact that differs from the record's in its tensors; it is gone afterwards."""
+        old = self.loaded.artifact
+        blobs = {name: old.blob(name) for name in old.blob_names}
+        with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
+            yield write_artifact(Path(scratch, ARTIFACT_FILE), meta=old.meta, tensors=tensors, blobs=blobs)
+
+    def score(self, summary: ArtifactSummary, scheme: str, quantiser: str) -> FileScore:
+        """Score a written artifact on the tune split."""
+        self.say(f"scoring {scheme}, {quantiser}: {summary.artifact_bytes:,} bytes")
+        val_bpb = self._score_file(summary.path)
+        change_bpb = val_bpb - self.before.val_bpb
+        return FileScore(
+            scheme=scheme,
+            quantiser=quantiser,
+            artifact_bytes=summary.artifact_bytes,
+            val_bpb=val_bpb,
+            change_bpb=change_bpb,
+        )
+
+    def store(self, scheme: str, quantiser: str, choose: Choose) -> FileScore:
+        """Write and score a file whose matrices, planned under a scheme, `choose` has quantised."""
+        tensors = [choose(tensor) if tensor.name in self.matrices else tensor for tensor in self.plan(scheme)]
+        with self.written(tensors) as summary:
+            return self.score(summary, scheme, quantiser)
+
+    @cached_property
+    def _data(self) -> TokenData:
+        data = prepare(
+            self.record.data.name,
+            tokenizer=self.loaded.tokenizer,
+            data_dir=self._data_dir,
+            encoding_errors=self.record.data.encoding_errors,
+        )
+        for split in ("train", "tune"):
+            if data.manifest()["splits"][split]["sha256"] != getattr(self.record.data.splits, split).sha256:
+                raise UsageError(
+                    f"{self.folder}: the {split} split of {data.name} is not the one it was made with; "
+                    "give --data-dir with the same text"
+                )
+        return data
+
+    def _score_file(self, path: Path) -> float:
+        request = ScoreRequest(
+            artifact=str(path.resolve()),
+            data=self.record.data.name,
+            data_dir=str(self._data_dir) if self._data_dir else None,
+            encoding_errors=self.record.data.encoding_errors,
+            splits=("tune",),
+            eval_mode=self.eval_mode,
+            device=self.device,
+        )
+        return float(score_in_fresh_process(request)["metrics"]["tune"]["val_bpb"])
+
+
+def _read_complete(folder: Path) -> Record:
+    if not folder.is_dir():
+        raise UsageError(f"{folder} does not exist; harness quantise takes one record folder")
+    record = read_record(folder)
+    if record.status != "complete" or record.artifact is None:
+        raise UsageError(f"{folder}: the record is {record.status}; finish it with harness run --resume {folder}")
+    if hash_file(folder, ARTIFACT_FILE)[1] != record.artifact.sha256:
+        raise RecordError(f"{folder}: {ARTIFACT_FILE} is not the file that the record scored (sha256 differs)")
+    return record
+
+
+def check_choices(schemes: Sequence[str], modes: Sequence[str]) -> None:
+    """Refuse wrong schemes and modes before anything is loaded.
+
+    Raises:
+        UsageError: unknown, or GPTQ of a scheme without a scale.
+    """
+    for mode in modes:
+        if mode not in GPTQ_MODES:
+            raise UsageError(f"--gptq {mode}: choose one of {', '.join(GPTQ_MODES)}")
+    for scheme in schemes:
+        if not parse_scheme(scheme).has_scale and set(modes) != {"none"}:
+            raise UsageError(f"--scheme {scheme} has no scale, so GPTQ has nothing to choose; give --gptq none")
+
+
+def requantise(
+    network: StoredNetwork, schemes: Sequence[str], modes: Sequence[str], *, calibration_tokens: int
+) -> list[FileScore]:
+    """Store a network under every scheme and quantiser, and score each file.
+
+    Args:
+        network: of a record.
+        schemes: of the matrices.
+        modes: of `GPTQ_MODES`.
+        calibration_tokens: training tokens that moments are measured on.
+    """
+    moments = {mode: network.calibrate(calibration_tokens, cast(Passes, mode)) for mode in modes if mode != "none"}
+    scores = []
+    for scheme in schemes:
+        for mode in cast(Sequence[Gptq], modes):
+            choose = _rounds if mode == "none" else _gptq_with(network, moments[mode])
+            scores.append(network.store(scheme, QUANTISERS[mode], choose))
+    return scores
+
+
+def _rounds(tensor: PlannedTensor) -> PlannedTensor:
+    return tensor
+
+
+def _gptq_with(network: StoredNetwork, moments: Moments) -> Choose:
+    def choose(tensor: PlannedTensor) -> PlannedTensor:
+        moment_II = network.moment_of(tensor, moments)
+        if moment_II is None or isinstance(tensor.value, Quantised):
+            return tensor
+        return replace(
+            tensor, value=quantise_gptq(tensor.value, moment_II, tensor.scheme, GptqSettings(), name=tensor.name)
+        )
+
+    return choose

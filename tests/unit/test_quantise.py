@@ -1,0 +1,124 @@
+"""`harness quantise`: a tiny record stored anew, its files scored; wrong inputs; the arithmetic of the frontier."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.cli import run_command
+from harness.frontier import interpolate, lower_envelope
+
+CALIBRATION = ["--calibration-tokens", "500", "--device", "cpu"]
+
+
+def make_record(method: str, folder: Path, small_text: str, *options: str) -> Path:
+    arguments = ["run", "--method", method, "--preset", "tiny", "--budget", "5steps", "--device", "cpu"]
+    data = ["--data", small_text, "--tokenizer", "bytes"]
+    assert run_command([*arguments, *data, *options, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def looped(small_text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished record of two blocks in two loops, matrices stored as float32."""
+    folder = tmp_path_factory.mktemp("records") / "looped"
+    return make_record("recursive", folder, small_text, "--set", "export.matrices=fp32")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--scheme", "int9-row"], "unknown quantisation scheme 'int9-row'"),
+        (["--gptq", "some"], "--gptq some: choose one of none, first, all"),
+        (["--scheme", "fp16"], "--scheme fp16 has no scale"),
+        (["--format", "xml"], "--format xml"),
+        (["--sweep-points", "1"], "--sweep-points"),
+        (["--calibration-tokens", "0"], "--calibration-tokens"),
+        (["--out", "nowhere/found.json"], "there is no folder nowhere"),
+        (["--device", "tpu"], "--device tpu"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_2(options: list[str], said: str, looped: Path, capsys) -> None:
+    capsys.readouterr()
+    assert run_command(["quantise", str(looped), *options]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and said in error
+    assert "\n" not in error
+
+
+def test_records_that_cannot_be_used(looped: Path, tmp_path: Path, capsys) -> None:
+    assert run_command(["quantise", str(tmp_path / "none")]) == 2
+    assert "none does not exist" in capsys.readouterr().err
+    assert run_command(["quantise", str(tmp_path)]) == 1
+    altered = Path(shutil.copytree(looped, tmp_path / "altered"))
+    (altered / "artifact.bin").write_bytes((looped / "artifact.bin").read_bytes() + b"x")
+    capsys.readouterr()
+    assert run_command(["quantise", str(altered)]) == 1
+    assert "is not the file that the record scored" in capsys.readouterr().err
+    record = json.loads((looped / "record.json").read_text())
+    (altered / "record.json").write_text(json.dumps({**record, "status": "running"}))
+    assert run_command(["quantise", str(altered)]) == 2
+    assert "finish it with harness run --resume" in capsys.readouterr().err
+
+
+def test_files_are_written_scored_and_listed(looped: Path, tmp_path: Path, capsys) -> None:
+    modes = [word for mode in ("none", "first", "all") for word in ("--gptq", mode)]
+    out = tmp_path / "found.json"
+    capsys.readouterr()
+    assert (
+        run_command(["quantise", str(looped), "--scheme", "ternary-row", *modes, *CALIBRATION, "--out", str(out)]) == 0
+    )
+    table = capsys.readouterr().out
+    found = json.loads(out.read_text())
+    record = json.loads((looped / "record.json").read_text())
+    assert found["before"]["val_bpb"] == pytest.approx(record["metrics"]["tune"]["val_bpb"], abs=1e-12)
+    assert found["before"]["artifact_bytes"] == record["artifact"]["artifact_bytes"]
+    assert [file["quantiser"] for file in found["files"]] == ["rounding", "GPTQ, first passes", "GPTQ, all passes"]
+    assert len({file["val_bpb"] for file in found["files"]}) == 3
+    for file in found["files"]:
+        assert file["artifact_bytes"] < 0.7 * found["before"]["artifact_bytes"]
+        assert file["change_bpb"] == pytest.approx(file["val_bpb"] - found["before"]["val_bpb"])
+        assert f"{file['val_bpb']:.4f}" in table
+    assert found["frontier"] is None and found["notes"] == []
+
+
+def test_sweep(looped: Path, capsys) -> None:
+    capsys.readouterr()
+    options = ["--sweep", "--sweep-points", "2", "--gptq", "none", "--format", "json"]
+    assert run_command(["quantise", str(looped), *options, *CALIBRATION]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["files"] == []
+    fine, coarse = found["frontier"]["points"]
+    assert fine["lagrangian"] < coarse["lagrangian"]
+    assert fine["distortion"] < coarse["distortion"]
+    assert fine["stored"]["artifact_bytes"] > coarse["stored"]["artifact_bytes"]
+    baselines = found["frontier"]["baselines"]
+    assert [point["scheme"] for point in baselines[::4]] == ["int8-row", "int7-row", "int6-row"]
+    assert [point["coder"] for point in baselines[:4]] == ["zlib", "zstd", "lzma", "best of ours"]
+    for point in baselines:
+        if point["frontier_bpb"] is not None:
+            scores = [fine["stored"]["val_bpb"], coarse["stored"]["val_bpb"]]
+            assert min(scores) <= point["frontier_bpb"] <= max(scores)
+
+
+def test_tensors_without_a_linear_map_are_named(small_text: str, tmp_path: Path, capsys) -> None:
+    folder = make_record("legendre", tmp_path / "legendre", small_text)
+    capsys.readouterr()
+    assert run_command(["quantise", str(folder), "--gptq", "all", *CALIBRATION]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "rounded plainly" in said
+    assert "quantised a second time" in said
+
+
+def test_envelope_and_interpolation_by_hand() -> None:
+    sizes, scores = lower_envelope([(300, 1.0), (100, 3.0), (200, 3.5), (400, 1.2), (250, 2.0)])
+    assert sizes.tolist() == [100, 250, 300]
+    assert scores.tolist() == [3.0, 2.0, 1.0]
+    assert interpolate(175, sizes, scores) == pytest.approx(2.5)
+    assert interpolate(1.5, scores[::-1], sizes[::-1]) == pytest.approx(275)
+    assert interpolate(90, sizes, scores) is None
+    assert interpolate(0.5, np.array([1.0, 2.0]), np.array([3.0, 4.0])) is None
