@@ -59,6 +59,7 @@ def train_and_export(job: Job) -> None:
             on_step=job.reporter.stepped,
             replayed_schedule=job.replayed_schedule,
             parent=job.parent.parent if job.parent else None,
+            export=job.settings.export,
         )
         with clock.stage("compression"):
             network = job.method.train(trainer)
