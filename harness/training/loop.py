@@ -120,11 +120,11 @@ class Trainer:
             export: how tensors will be stored, which late quantisation looks at.
 
         Raises:
-            UsageError: the budget is in operations, and the recipe has a phase whose operations are not counted.
+            UsageError: the budget is in operations, and the recipe has steps of unlike cost.
         """
         if recipe.distill_start and clock.budget.kind == "flops":
             raise UsageError(
-                "distill_start: the teacher's operations are not counted, so a budget in FLOPs would not be kept. "
+                "distill_start: steps with a teacher take more operations, for which a budget in FLOPs has no plan. "
                 "Give the budget in steps, tokens or time, or set distill_start to nothing"
             )
         self._export = export or ExportSettings()
@@ -252,7 +252,7 @@ class Trainer:
         while not ranks.share(clock.should_stop()):
             started = time.monotonic()
             loss_nats, lr_scale, momentum = self._train_step(state)
-            clock.count_step()
+            clock.count_step(state.teacher.flops_per_token * self._recipe.batch_tokens)
             self._report(state, loss_nats, lr_scale, momentum, time.monotonic() - started)
             self._validate_if_due(state)
             if ranks.any(self._stop_signal is not None):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from harness.training.schedule import Curve, are_in_order, parse_position
+from harness.training.schedule import Curve, PositionText, are_in_order, parse_position
 
 _Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -71,21 +71,21 @@ class Recipe(BaseModel):
     ema_decay: _Beta = Field(
         0.0, description="decay a step of the exponential average of the weights that is exported; 0 is off"
     )
-    swa_start: str = Field(
+    swa_start: PositionText = Field(
         "", description='position, as in lr_curve, from which the exported weights are averaged; "" is off'
     )
 
-    qat_start: str = Field(
+    qat_start: PositionText = Field(
         "",
         description="position, as in lr_curve, from which each step sees the weights as the file will hold them "
         '(late quantisation-aware training); "" is off',
     )
-    replay_start: str = Field(
+    replay_start: PositionText = Field(
         "", description='position from which the last batches before it are seen again, in order; "" is off'
     )
     replay_batches: int = Field(100, ge=1, description="steps before replay_start whose batches are seen again")
     replay_lr: _Decay = Field(0.1, description="factor of every learning rate while batches are replayed")
-    distill_start: str = Field(
+    distill_start: PositionText = Field(
         "",
         description="position from which the exponential average of that moment teaches the network (needs "
         'ema_decay); "" is off',

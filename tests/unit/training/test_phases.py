@@ -44,13 +44,13 @@ def make(name: str, *overrides: str) -> Method:
 
 
 def train(
-    folder: Path, *, name: str = "dense", stop_at: int = 0, budget: str = f"{STEPS}steps", **train_settings: Any
+    folder: Path, *, name: str = "dense", stop_at: int = 0, clock: Clock | None = None, **train_settings: Any
 ) -> Network:
     """Train the tiny preset of a method; two micro-batches a step."""
     folder.mkdir(exist_ok=True)
+    clock = clock or Clock(parse_budget(f"{STEPS}steps"))
     settings = resolve_settings(find_method(name), "tiny", ["batch_tokens=256", "micro_batch_tokens=128"])
     recipe = type(settings.train).model_validate({**settings.train.model_dump(), **train_settings})
-    clock = Clock(parse_budget(budget))
 
     def stop(report: StepReport) -> None:
         if clock.num_steps == stop_at:
@@ -245,5 +245,13 @@ def test_the_teacher_runs_inside_the_network_it_teaches(name: str) -> None:
 
 
 def test_distillation_is_refused_under_a_budget_in_operations(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="operations are not counted"):
-        train(tmp_path / "run", budget="1e12flop", **DISTILL)
+    with pytest.raises(UsageError, match="^distill_start: .*a budget in FLOPs has no plan"):
+        train(tmp_path / "run", clock=Clock(parse_budget("1e12flop")), **DISTILL)
+
+
+def test_the_forward_pass_of_the_teacher_is_counted(tmp_path: Path) -> None:
+    clock = Clock(parse_budget(f"{STEPS}steps"))
+    train(tmp_path / "run", clock=clock, **DISTILL)
+    forward = make("dense").flops_per_step(256) / 3
+    # ten steps of one operation, as `train` declares, and two with a teacher
+    assert clock.num_flops == pytest.approx(STEPS + 2 * forward, rel=0.05)

@@ -88,3 +88,8 @@ def test_planning_a_run_imports_no_torch() -> None:
     code = f"import sys, {modules}; print('torch' in sys.modules, 'numpy' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.split() == ["False", "False"]
+
+
+def test_a_position_may_be_written_as_a_number() -> None:
+    recipe = Recipe.model_validate({"ema_decay": 0.9, "replay_start": -50, "distill_start": -10, "qat_start": 300})
+    assert (recipe.replay_start, recipe.distill_start, recipe.qat_start) == ("-50", "-10", "300")
