@@ -17,6 +17,17 @@ Phase = Literal["qat", "replay", "distill"]
 _FIRST_STEP: Mapping[Phase, int] = {"qat": 0, "replay": 1, "distill": 1}
 
 
+def positions_as_logged(settings: Mapping[str, Any], first_steps: Mapping[str, int]) -> dict[str, str]:
+    """Return the positions that begin each phase where a run began it, for a repetition of a run under the clock.
+
+    Args:
+        settings: section `train` of the run.
+        first_steps: steps finished before each phase that has begun.
+    """
+    asked = [phase for phase in get_args(Phase) if settings.get(f"{phase}_start")]
+    return {f"{phase}_start": str(first_steps[phase]) if phase in first_steps else "" for phase in asked}
+
+
 class Phases:
     """Which phases a step is in, which batch it reads, and by what its learning rates are multiplied.
 

@@ -25,7 +25,7 @@ from harness.training.budget import parse_budget
 from harness.training.clock import Clock
 from harness.training.distill import distillation_loss
 from harness.training.loop import StepReport, Trainer
-from harness.training.phases import Phases
+from harness.training.phases import Phases, positions_as_logged
 from harness.training.qat import as_stored
 from harness.training.ranks import Ranks
 
@@ -255,3 +255,8 @@ def test_the_forward_pass_of_the_teacher_is_counted(tmp_path: Path) -> None:
     forward = make("dense").flops_per_step(256) / 3
     # ten steps of one operation, as `train` declares, and two with a teacher
     assert clock.num_flops == pytest.approx(STEPS + 2 * forward, rel=0.05)
+
+
+def test_a_timed_run_is_repeated_with_the_logged_beginnings() -> None:
+    settings = {"qat_start": "50%", "replay_start": "", "distill_start": "-50"}
+    assert positions_as_logged(settings, {"qat": 17}) == {"qat_start": "17", "distill_start": ""}
