@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from harness.artifact.container import PlannedTensor
-from harness.method import ExportSettings, Method, ParamCounts, ParamGroup, Role, Settings, load_tensors
+from harness.method import ExportSettings, Method, ParamCounts, ParamGroup, Role, Settings, copy_tensors
 from harness.nn import counting
 from harness.nn.config import BackboneConfig
 from harness.nn.network import Network
@@ -89,6 +89,14 @@ class BackboneMethod(Method):
             for name, tensor in self.stored_tensors(network)
         ]
 
+    def load_stored(self, network: Network, tensors: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Copy decoded tensors to where `stored_tensors` finds them.
+
+        Raises:
+            ArtifactError: a name is missing or too many, or a shape differs.
+        """
+        copy_tensors(dict(self.stored_tensors(network)), tensors)
+
     def evaluate(self, tensors: Mapping[str, np.ndarray[Any, Any]]) -> Network:
         """Build the network and fill in the decoded tensors.
 
@@ -96,7 +104,8 @@ class BackboneMethod(Method):
             ArtifactError: a name is missing or too many, or a shape differs.
         """
         network = self.build()
-        return load_tensors(network, tensors, dict(self.stored_tensors(network)))
+        self.load_stored(network, tensors)
+        return network.eval()
 
     @property
     def _sizes(self) -> dict[str, int]:

@@ -251,6 +251,17 @@ class Method(ABC):
     def export(self, network: Network, export: ExportSettings) -> Sequence[PlannedTensor]:
         """Say for every stored tensor its values (float32) and scheme; tied tensors once."""
 
+    def load_stored(self, network: Network, tensors: Mapping[str, np.ndarray]) -> None:
+        """Copy decoded tensors, by the names of `export`, into a network in place; by default into its parameters.
+
+        Late quantisation-aware training (`qat_start`) calls it in every step, on the network that is trained. A method
+        whose `export` splits, joins or renames parameters says here how they go back.
+
+        Raises:
+            ArtifactError: a name is missing or too many, or a shape differs.
+        """
+        copy_tensors(dict(network.named_parameters()), tensors)
+
     @abstractmethod
     def evaluate(self, tensors: Mapping[str, np.ndarray]) -> Network:
         """Rebuild the network from the decoded tensors (float32, by the names of `export`), ready to run."""
@@ -269,11 +280,24 @@ def load_tensors(
     Raises:
         ArtifactError: a name is missing or too many, or a shape differs.
     """
+    copy_tensors(dict(network.named_parameters()) if places is None else places, tensors)
+    return network.eval()
+
+
+def copy_tensors(places: Mapping[str, Tensor], tensors: Mapping[str, np.ndarray]) -> None:
+    """Copy decoded tensors to their places.
+
+    Args:
+        places: where each goes, by name; parameters or views of them.
+        tensors: decoded, by the same names.
+
+    Raises:
+        ArtifactError: a name is missing or too many, or a shape differs.
+    """
     import torch
 
     from harness.errors import ArtifactError
 
-    places = dict(network.named_parameters()) if places is None else places
     if odd := sorted(places.keys() ^ tensors.keys()):
         raise ArtifactError(f"artifact and network disagree on the tensors {', '.join(odd[:5])}: other settings?")
     with torch.no_grad():
@@ -282,4 +306,3 @@ def load_tensors(
             if got != expected:
                 raise ArtifactError(f"artifact tensor {name} has shape {got}, the network expects {expected}")
             place.copy_(torch.from_numpy(tensors[name]))
-    return network.eval()

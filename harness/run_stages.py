@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import statistics
 import sys
@@ -59,6 +60,7 @@ def train_and_export(job: Job) -> None:
             on_step=job.reporter.stepped,
             replayed_schedule=job.replayed_schedule,
             parent=job.parent.parent if job.parent else None,
+            export=job.settings.export,
         )
         with clock.stage("compression"):
             network = job.method.train(trainer)
@@ -272,12 +274,13 @@ def _spent_fields(clock: Clock) -> dict[str, Any]:
 
 
 def _progress_fields(job: Job, clock: Clock, step_seconds: Sequence[float]) -> dict[str, Any]:
+    is_even = clock.num_segments == 1 and math.isclose(clock.num_flops, clock.num_steps * job.plan.flops_per_step)
     return {
         "steps": clock.num_steps,
         "tokens": clock.num_tokens,
         "epochs": clock.num_tokens / job.plan.train_tokens,
-        # one number holds for one segment: a method may train networks of other costs after it
-        "flops_per_step": float(job.plan.flops_per_step) if clock.num_segments == 1 else None,
+        # one number holds for one segment without a teacher: a method may train networks of other costs after it
+        "flops_per_step": float(job.plan.flops_per_step) if is_even else None,
         "median_step_seconds": statistics.median(step_seconds) if step_seconds else None,
         "peak_memory_bytes": _peak_memory_bytes(job.ranks.device),
     }

@@ -99,18 +99,18 @@ class Pruning(BackboneMethod):
         names = {f"{name}.weight" for name in maps}
         return [part for one in planned for part in (split_weight(one) if one.name in names else [one])]
 
-    def evaluate(self, tensors: Mapping[str, NDArray[Any]]) -> Network:
-        """Build the network and fill in the decoded tensors; pruned weights are zero and need no mask there.
+    def load_stored(self, network: Network, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Copy decoded tensors to their places; pruned weights come back as zeros, masks stay as they are.
 
         Raises:
             ArtifactError: a name is missing or too many, a shape differs, or a mask does not fit its numbers.
         """
         if self.settings.storage == "mask":
-            names = {f"{name}.weight" for name in _masked(self.build())}
+            names = {f"{name}.weight" for name in _masked(network)}
             apart = {f"{name}.{kind}" for name in names for kind in (MASK, VALUES, ROWS)}
             kept = {name: value for name, value in tensors.items() if name not in apart}
             tensors = kept | {name: join_weight(name, tensors) for name in names}
-        return super().evaluate(tensors)
+        super().load_stored(network, tensors)
 
 
 def _masked(network: Network) -> dict[str, MaskedLinear]:

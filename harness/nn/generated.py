@@ -5,7 +5,8 @@ Shape letters: O and I out and in features of a linear map.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +39,15 @@ class WeightGenerator(nn.Module):
     def weight(self, index: int) -> Tensor:
         """Return weight `index` (O, I): the leaf of the step under way, or one made now."""
         return self._leaves[index] if self._leaves else self.generate(index)
+
+    @contextmanager
+    def without_leaves(self) -> Iterator[None]:
+        """Make weights when asked for, for a while, although a step is under way."""
+        leaves, self._leaves = self._leaves, []
+        try:
+            yield
+        finally:
+            self._leaves = leaves
 
     @torch.no_grad()
     def begin_step(self) -> list[Tensor]:

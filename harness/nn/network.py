@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from itertools import islice
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from harness.nn.generated import WeightGenerator
 
@@ -32,6 +35,27 @@ class Network(nn.Module):
         """Return the mean cross entropy in nats a token, float32, shape ()."""
         logits_BTV = self(tokens_BT)
         return F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
+
+    @torch.no_grad()
+    def logits_with(self, weights: Mapping[str, Tensor], tokens_BT: Tensor) -> Tensor:
+        """Return logits (B, T, V), without a graph and as evaluated, with other values of parameters.
+
+        It may be called between `begin_step` and `finish_step`: generators make the weights anew from these values.
+
+        Args:
+            weights: by the names of parameters; those left out stay as they are.
+            tokens_BT: int64 token ids of shape (B, T).
+        """
+        was_training = self.training
+        self.eval()
+        try:
+            with ExitStack() as stack:
+                for generator in self._generators():
+                    stack.enter_context(generator.without_leaves())
+                logits_BTV: Tensor = functional_call(self, dict(weights), (tokens_BT,))
+        finally:
+            self.train(was_training)
+        return logits_BTV
 
     def begin_step(self) -> list[Tensor]:
         """Return the tensors whose gradients the micro-batches of one optimiser step are summed on.

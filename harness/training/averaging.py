@@ -77,8 +77,11 @@ class Averages:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the average and how many weights are in it."""
-        averages = dict(zip(self._parameters, self._averages, strict=True)) if self.num_averaged else {}
-        return {"num_averaged": self.num_averaged, "averages": averages}
+        return {"num_averaged": self.num_averaged, "averages": self.weights()}
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the average by name, not a copy; empty where nothing was averaged."""
+        return dict(zip(self._parameters, self._averages, strict=True)) if self.num_averaged else {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved average."""

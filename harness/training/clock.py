@@ -178,12 +178,16 @@ class Clock:
         """Keep wall-clock seconds of a timed budget for the export: what it took when it was timed, and a margin."""
         self.export_seconds = seconds * (1 + EXPORT_MARGIN) + EXPORT_MARGIN_SECONDS
 
-    def count_step(self) -> None:
-        """Count one finished optimiser step of the open segment and learn from how long it took."""
+    def count_step(self, extra_flops: float = 0.0) -> None:
+        """Count one finished optimiser step of the open segment and learn from how long it took.
+
+        Args:
+            extra_flops: operations of this step beyond those of every step.
+        """
         self._settle()
         self.num_steps += 1
         self.num_tokens += self._segment.tokens_per_step
-        self.num_flops += self._segment.flops_per_step
+        self.num_flops += self._segment.flops_per_step + extra_flops
         self._segment.num_steps += 1
         if self._segment.num_steps == 2:  # the first step of a segment also fills caches and allocates
             self._recent_seconds = []

@@ -22,17 +22,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness.data.shards import Batches, TokenData
 from harness.errors import RunError, UsageError
-from harness.method import Method, Parent
+from harness.method import ExportSettings, Method, Parent
 from harness.nn.network import Network
 from harness.records.logs import most_seconds
-from harness.training.averaging import Averages
 from harness.training.calibration import calibration_batches, input_moments
-from harness.training.checkpoint import load_checkpoint, restore_rng, rng_state, save_checkpoint
+from harness.training.checkpoint import load_checkpoint, save_checkpoint
 from harness.training.clock import Clock
 from harness.training.gradients import TreeSum, micro_batches_of_rank, sum_over_ranks
-from harness.training.optim import Optimisers, build_optimisers, optimiser_flops
+from harness.training.optim import optimiser_flops
+from harness.training.qat import as_stored
 from harness.training.ranks import Ranks
 from harness.training.recipe import Recipe
+from harness.training.state import FitState, copy_state, start_fit
 
 CHECKPOINT_SECONDS = 60.0
 # Formulas leave out elementwise work, torch's counter too; what is declared may be this much below what is counted.
@@ -72,36 +73,6 @@ class StepReport:
     tokens_per_second: float
 
 
-@dataclass(kw_only=True, slots=True)
-class _State:
-    """Everything of a fit that changes from step to step."""
-
-    network: Network
-    optimisers: Optimisers
-    averages: Averages
-    batches: Batches
-    loss: Callable[[Tensor, Tensor], Tensor]
-    flops_per_step: Callable[[int], float]
-    before_step: Callable[[float], None] | None
-    next_validation: int = 1
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "network": self.network.state_dict(),
-            "optimisers": self.optimisers.state_dict(),
-            "averages": self.averages.state_dict(),
-            "rng": rng_state(),
-            "next_validation": self.next_validation,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
-        self.optimisers.load_state_dict(state["optimisers"])
-        self.averages.load_state_dict(state["averages"])
-        restore_rng(state["rng"])
-        self.next_validation = state["next_validation"]
-
-
 class Trainer:
     """Trains networks under one clock; a method's `train` gets it as its `TrainingRun`."""
 
@@ -124,6 +95,7 @@ class Trainer:
         on_step: Callable[[StepReport], None] = lambda _: None,
         replayed_schedule: Sequence[tuple[float, float]] | None = None,
         parent: Parent | None = None,
+        export: ExportSettings | None = None,
     ) -> None:
         """Prepare a trainer.
 
@@ -145,7 +117,17 @@ class Trainer:
             replayed_schedule: learning-rate scale and momentum of each step, instead of the recipe's curves; a run
                 under a budget in seconds is repeated with those of its log.
             parent: the stored network that the method is to start from.
+            export: how tensors will be stored, which late quantisation looks at.
+
+        Raises:
+            UsageError: the budget is in operations, and the recipe has steps of unlike cost.
         """
+        if recipe.distill_start and clock.budget.kind == "flops":
+            raise UsageError(
+                "distill_start: steps with a teacher take more operations, for which a budget in FLOPs has no plan. "
+                "Give the budget in steps, tokens or time, or set distill_start to nothing"
+            )
+        self._export = export or ExportSettings()
         self._method, self._recipe, self._clock, self._data = method, recipe, clock, data
         self._seed, self._ranks, self._log, self._path = seed, ranks, log, checkpoint_path
         self._probe_export, self._validate, self._on_step = probe_export, validate, on_step
@@ -196,6 +178,9 @@ class Trainer:
             self._resume(state, self._pending)
         else:
             self._begin(state)
+            if self._recipe.qat_start:
+                with as_stored(state.network, self._method, self._export):
+                    pass  # a method for which it cannot be done is refused now, not at the end of a long run
             if self._log is not None:
                 total_steps = self._clock.total_steps
                 known = int(total_steps) if math.isfinite(total_steps) else None
@@ -203,10 +188,10 @@ class Trainer:
         with self._listen_for_signals(), self._clock.stage("train"):
             self._steps(state)
         state.averages.copy_to(state.network)
-        self._finished.append(_copy(state.network.state_dict()))
+        self._finished.append(copy_state(state.network.state_dict()))
         return state.network
 
-    def _begin(self, state: _State) -> None:
+    def _begin(self, state: FitState) -> None:
         """Prime, time a step and an export, and refuse a budget that has no room for both."""
         step_seconds = self._ranks.share(self._warm_up(state))
         self._clock.reserve_export(self._ranks.share(self._probe_export(state.network)))
@@ -217,7 +202,7 @@ class Trainer:
         """Give back the result of a `fit` that was over before the checkpoint was written."""
         network = network.to(self._ranks.device)
         network.load_state_dict(pending["finished"][self._num_fits - 1])
-        self._finished.append(_copy(network.state_dict()))
+        self._finished.append(copy_state(network.state_dict()))
         return network
 
     def calibrate(self, network: Network, *, num_tokens: int) -> dict[str, Tensor]:
@@ -233,15 +218,12 @@ class Trainer:
         network: Network,
         flops_per_step: Callable[[int], float],
         before_step: Callable[[float], None] | None,
-    ) -> _State:
-        recipe = self._recipe
-        network = network.to(self._ranks.device).train()
-        return _State(
-            network=network,
-            optimisers=build_optimisers(network, self._method.param_groups(network), recipe),
-            averages=Averages(network, ema_decay=recipe.ema_decay, swa_start=recipe.swa_start),
+    ) -> FitState:
+        return start_fit(
+            network.to(self._ranks.device).train(),
+            method=self._method,
+            recipe=self._recipe,
             batches=self._make_batches(),
-            loss=torch.compile(network.loss) if recipe.compile else network.loss,
             flops_per_step=flops_per_step,
             before_step=before_step,
         )
@@ -257,19 +239,19 @@ class Trainer:
             seed=self._seed,
         )
 
-    def _count_flops(self, state: _State) -> float:
+    def _count_flops(self, state: FitState) -> float:
         """Count the operations of one step of a stage whose network is not the one that the run was planned with."""
         groups = self._method.param_groups(state.network)
         return state.flops_per_step(self._recipe.batch_tokens) + optimiser_flops(state.network, groups, self._recipe)
 
-    def _steps(self, state: _State) -> None:
+    def _steps(self, state: FitState) -> None:
         clock, ranks = self._clock, self._ranks
         saved_at = time.monotonic()
         while not ranks.share(clock.should_stop()):
             started = time.monotonic()
             loss_nats, lr_scale, momentum = self._train_step(state)
-            clock.count_step()
-            self._report(loss_nats, lr_scale, momentum, time.monotonic() - started)
+            clock.count_step(state.teacher.flops_per_token * self._recipe.batch_tokens)
+            self._report(state, loss_nats, lr_scale, momentum, time.monotonic() - started)
             self._validate_if_due(state)
             if ranks.any(self._stop_signal is not None):
                 self._clock.stop("interrupt")
@@ -280,14 +262,16 @@ class Trainer:
                 saved_at = time.monotonic()
         self._save(state)
 
-    def _train_step(self, state: _State) -> tuple[float, float, float]:
+    def _train_step(self, state: FitState) -> tuple[float, float, float]:
         """Do one optimiser step; returns the mean loss of its tokens, the learning-rate scale and the momentum."""
         recipe, step = self._recipe, self._clock.segment_steps
         total_steps = self._ranks.share(self._clock.total_steps)
-        lr_scale, momentum = self._schedule(step, total_steps)
+        state.advance(step, total_steps)
+        lr_scale, momentum = self._schedule(state, step, total_steps)
         if state.before_step is not None:
             state.before_step(self._ranks.share(self._clock.progress()))
-        loss_nats = self._accumulate(state, step)
+        with self._as_seen(state):
+            loss_nats = self._accumulate(state, state.phases.batch_index(step))
         if not loss_nats < float("inf"):
             raise RunError(
                 f"the loss is {loss_nats} at step {step}; the run cannot go on. Lower the learning rates "
@@ -300,24 +284,29 @@ class Trainer:
         state.averages.update(step + 1, total_steps)
         return loss_nats, lr_scale, momentum
 
-    def _schedule(self, step: int, total_steps: float) -> tuple[float, float]:
+    def _as_seen(self, state: FitState) -> AbstractContextManager[None]:
+        is_late = state.phases.has_begun("qat")
+        return as_stored(state.network, self._method, self._export) if is_late else nullcontext()
+
+    def _schedule(self, state: FitState, step: int, total_steps: float) -> tuple[float, float]:
         if self._replayed_schedule is not None:
             return self._replayed_schedule[min(self._clock.num_steps, len(self._replayed_schedule) - 1)]
         recipe = self._recipe
-        return recipe.lr_curve.value(step, total_steps), recipe.momentum_curve.value(step, total_steps)
+        lr_scale = state.phases.lr_scale(recipe.lr_curve.value(step, total_steps))
+        return lr_scale, recipe.momentum_curve.value(step, total_steps)
 
-    def _accumulate(self, state: _State, step: int) -> float:
-        """Sum gradients over the micro-batches of this rank, then over ranks; sets `.grad`, returns the mean loss."""
+    def _accumulate(self, state: FitState, index: int) -> float:
+        """Sum gradients over this rank's micro-batches of batch `index`, then over ranks; returns the mean loss."""
         num_micro, ranks, device = self._recipe.num_micro_batches, self._ranks, self._ranks.device
         leaves = state.network.begin_step()
         total = TreeSum()
         for micro in micro_batches_of_rank(num_micro, ranks.rank, ranks.size):
-            tokens, targets = state.batches.batch(step, micro)
+            tokens, targets = state.batches.batch(index, micro)
             tokens_BT = torch.from_numpy(tokens).to(device, non_blocking=True)
             targets_BT = torch.from_numpy(targets).to(device, non_blocking=True)
             with self._autocast():
-                loss = state.loss(tokens_BT, targets_BT) / num_micro
-            total.add([*torch.autograd.grad(loss, leaves), loss.detach()])
+                loss, nats = state.objective(tokens_BT, targets_BT)
+            total.add([*torch.autograd.grad(loss / num_micro, leaves), nats.detach() / num_micro])
         *gradients, loss_sum = sum_over_ranks(total.total(), ranks.size)
         state.network.finish_step(gradients)
         return float(loss_sum)
@@ -327,9 +316,9 @@ class Trainer:
             return nullcontext()
         return torch.autocast(torch.device(self._ranks.device).type, dtype=torch.bfloat16)
 
-    def _warm_up(self, state: _State) -> float:
+    def _warm_up(self, state: FitState) -> float:
         """Run the recipe's warm-up steps and undo them: compilers and caches are primed, and a step is timed."""
-        before = _copy(state.state_dict())
+        before = copy_state(state.state_dict())
         seconds = 0.0
         with self._clock.pause("compilation"):
             if not self._recipe.compile:
@@ -338,10 +327,14 @@ class Trainer:
                 started = time.monotonic()
                 self._train_step(state)
                 seconds = time.monotonic() - started
+            if self._recipe.compile and self._recipe.distill_start:
+                state.begin_distillation(step=0)
+                for _ in range(self._method.cost_period):
+                    self._accumulate(state, 0)
             state.load_state_dict(before)
         return seconds
 
-    def _check_flops(self, state: _State) -> None:
+    def _check_flops(self, state: FitState) -> None:
         """Hold the method's formula against the operations that torch counts; budgets in FLOPs rest on it.
 
         Raises:
@@ -359,11 +352,14 @@ class Trainer:
                 "since budgets in FLOPs and comparisons rest on it"
             )
 
-    def _report(self, loss_nats: float, lr_scale: float, momentum: float, seconds: float) -> None:
+    def _report(self, state: FitState, loss_nats: float, lr_scale: float, momentum: float, seconds: float) -> None:
         self.step_seconds.append(seconds)
         clock = self._clock
         if self._log is None:
             return
+        for phase, begin in state.phases.begun.items():
+            if begin == clock.segment_steps - 1:
+                self._log.write("phase", step=clock.num_steps, phase=phase)
         self._log.write(
             "step",
             step=clock.num_steps,
@@ -384,7 +380,7 @@ class Trainer:
             )
         )
 
-    def _validate_if_due(self, state: _State) -> None:
+    def _validate_if_due(self, state: FitState) -> None:
         due = int(self._ranks.share(self._clock.progress()) * (self._num_validations + 1))
         if state.next_validation <= min(due, self._num_validations):
             state.next_validation = due + 1
@@ -392,7 +388,7 @@ class Trainer:
                 with self._clock.pause("validation"), state.averages.applied(state.network):
                     self._validate(state.network, self._clock.num_steps)
 
-    def _save(self, state: _State) -> None:
+    def _save(self, state: FitState) -> None:
         if self._log is None:
             return
         with self._clock.stage("checkpoint"):
@@ -407,7 +403,7 @@ class Trainer:
             }
             save_checkpoint(self._path, payload)
 
-    def _resume(self, state: _State, payload: dict[str, Any]) -> None:
+    def _resume(self, state: FitState, payload: dict[str, Any]) -> None:
         self._pending = None
         self.step_seconds = list(payload["step_seconds"])
         state.load_state_dict(payload["state"])
@@ -432,14 +428,3 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _copy(value: Any) -> Any:
-    """Copy nested state with its tensors; `state_dict` itself only gives views."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_copy(item) for item in value)
-    return value

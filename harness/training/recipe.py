@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from harness.training.schedule import Curve, parse_position
+from harness.training.schedule import Curve, PositionText, are_in_order, parse_position
 
 _Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -71,8 +71,29 @@ class Recipe(BaseModel):
     ema_decay: _Beta = Field(
         0.0, description="decay a step of the exponential average of the weights that is exported; 0 is off"
     )
-    swa_start: str = Field(
+    swa_start: PositionText = Field(
         "", description='position, as in lr_curve, from which the exported weights are averaged; "" is off'
+    )
+
+    qat_start: PositionText = Field(
+        "",
+        description="position, as in lr_curve, from which each step sees the weights as the file will hold them "
+        '(late quantisation-aware training); "" is off',
+    )
+    replay_start: PositionText = Field(
+        "", description='position from which the last batches before it are seen again, in order; "" is off'
+    )
+    replay_batches: int = Field(100, ge=1, description="steps before replay_start whose batches are seen again")
+    replay_lr: _Decay = Field(0.1, description="factor of every learning rate while batches are replayed")
+    distill_start: PositionText = Field(
+        "",
+        description="position from which the exponential average of that moment teaches the network (needs "
+        'ema_decay); "" is off',
+    )
+    distill_lr: _Decay = Field(0.05, description="factor of every learning rate during the distillation")
+    distill_temperature: _Rate = Field(2.0, description="what the logits of teacher and student are divided by")
+    distill_weight: float = Field(
+        0.7, ge=0, le=1, description="share of the loss that is the divergence from the teacher; the rest is the usual"
     )
 
     precision: Literal["auto", "float32", "bfloat16"] = Field(
@@ -99,11 +120,30 @@ class Recipe(BaseModel):
             raise ValueError("ema_decay and swa_start are both set, but one average is exported; set one")
         if self.swa_start:
             parse_position(self.swa_start)
+        self._check_phases()
         if any(value < 0 for _, value in self.lr_curve.root):
             raise ValueError(f"lr_curve has a value below 0: {self.lr_curve.describe()}")
         if any(not 0 <= value < 1 for _, value in self.momentum_curve.root):
             raise ValueError(f"momentum_curve has a value outside [0, 1): {self.momentum_curve.describe()}")
         return self
+
+    def _check_phases(self) -> None:
+        for name in ("qat_start", "replay_start", "distill_start"):
+            if text := getattr(self, name):
+                try:
+                    parse_position(text)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from error
+        if self.distill_start and not self.ema_decay:
+            raise ValueError(
+                f"distill_start={self.distill_start} needs a teacher, the exponential average; set ema_decay above 0"
+            )
+        both = self.replay_start and self.distill_start
+        if both and not are_in_order(self.replay_start, self.distill_start):
+            raise ValueError(
+                f"replay_start={self.replay_start} is not before distill_start={self.distill_start}, which ends the "
+                "replay's rates; set it to an earlier position"
+            )
 
     @property
     def num_micro_batches(self) -> int:

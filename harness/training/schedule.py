@@ -67,6 +67,11 @@ def parse_position(text: str) -> Position:
     return Position("end" if match["minus"] else "start", number)
 
 
+def are_in_order(first: str, second: str) -> bool:
+    """Say whether one position is before another in a run that is long enough for both."""
+    return parse_position(first).resolve(_LONG_RUN) < parse_position(second).resolve(_LONG_RUN)
+
+
 def _number_to_text(position: object) -> object:
     """Accept 500 and -60 for "500" and "-60", as people write them in TOML."""
     return str(position) if isinstance(position, int) and not isinstance(position, bool) else position

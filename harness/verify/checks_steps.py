@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from harness.records.logs import LOG_FILE, LogStep
 from harness.records.safeio import JSON
 from harness.records.values import Value
+from harness.training.phases import Phases
 from harness.training.schedule import Curve
 from harness.verify.agreement import show, values_agree
 from harness.verify.case import NativeCase
@@ -73,8 +74,9 @@ def _progress_problem(case: NativeCase) -> str | None:
 
 
 def schedule_is_followed(case: NativeCase, rule: Rule) -> Iterator[Finding]:
-    """S6: fails at the first step whose learning rate or momentum is not that of the recipe's curve.
+    """S6: fails at the first step whose learning rate or momentum is not that of the recipe's curve or phase.
 
+    Replay and distillation have constant rates of their own, from the step that their positions name.
     Under a timed budget the curves follow the machine's clock, so the log is the only witness.
     """
     case.require(LOG_FILE)
@@ -83,9 +85,11 @@ def schedule_is_followed(case: NativeCase, rule: Rule) -> Iterator[Finding]:
     curves = _curves(case.record.settings.train)
     fits = _fits(case)
     for begin, total_steps in fits if curves else ():
+        phases = _phases(case.record.settings.train)
         steps = [entry for entry in case.log.steps if begin < entry.step <= begin + total_steps]
         for entry in steps:
-            if problem := _schedule_problem(curves, entry, entry.step - begin - 1, total_steps):
+            phases.advance(entry.step - begin - 1, total_steps)
+            if problem := _schedule_problem(curves, phases, entry, entry.step - begin - 1, total_steps):
                 yield rule.finding(case.name, "fail", problem, path=LOG_FILE, line=entry.line)
                 return
     followed = curves and fits
@@ -103,6 +107,13 @@ def _curves(train: Mapping[str, JSON]) -> dict[str, Curve]:
     return found
 
 
+def _phases(train: Mapping[str, JSON]) -> Phases:
+    try:
+        return Phases(train)
+    except (KeyError, TypeError, ValueError):
+        return Phases({})
+
+
 def _fits(case: NativeCase) -> Sequence[tuple[int, int]]:
     """List the step before each fit and its steps: as logged where there are several, else the whole step budget."""
     budget = case.record.budget
@@ -117,10 +128,15 @@ def _fits(case: NativeCase) -> Sequence[tuple[int, int]]:
     return [(0, int(budget.amount))] if budget.kind == "steps" else ()
 
 
-def _schedule_problem(curves: Mapping[str, Curve], entry: LogStep, step: int, total_steps: int) -> str | None:
+def _schedule_problem(
+    curves: Mapping[str, Curve], phases: Phases, entry: LogStep, step: int, total_steps: int
+) -> str | None:
     for key, curve in curves.items():
         value, expected = getattr(entry, key), curve.value(step, total_steps)
+        source = _CURVES[key]
+        if key == "lr_scale" and (name := phases.rate_name):
+            expected, source = phases.lr_scale(expected), name
         if value is None or not math.isclose(value, expected, rel_tol=1e-9, abs_tol=1e-12):
             where = f"{LOG_FILE}:{entry.line} step {entry.step:,}"
-            return f"{where} has {key} {value}, {_CURVES[key]} gives {expected:.9g}"
+            return f"{where} has {key} {value}, {source} gives {expected:.9g}"
     return None

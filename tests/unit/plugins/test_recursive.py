@@ -9,6 +9,7 @@ from harness.errors import UsageError
 from harness.method import ExportSettings, Method
 from harness.registry import find_method
 from harness.settings import resolve_settings, validate_settings
+from harness.training.phases import Phases
 from harness.training.recipe import Recipe
 from methods.legendre.method import Legendre
 from methods.recursive import counting
@@ -259,8 +260,18 @@ def test_published_rates(preset: str) -> None:
     assert {recipe.matrix_weight_decay, recipe.embedding_weight_decay, recipe.scalar_weight_decay} == {0.04}
     assert (recipe.momentum_curve.value(0, 6000), recipe.momentum_curve.value(1500, 6000)) == (0.92, 0.99)
     warmdown = {"published": 3500, "micro-crawler": 2500}[preset]
-    assert recipe.lr_curve.value(6000 - warmdown, 6000) == 1.0
-    assert recipe.lr_curve.value(6000 - warmdown // 2, 6000) == pytest.approx(0.5)
+    # after the warm-down: two passes over the last 100 batches, and 50 steps under the teacher
+    end = 6250 - 250
+    assert recipe.lr_curve.value(end - warmdown, 6250) == 1.0
+    assert recipe.lr_curve.value(end - warmdown // 2, 6250) == pytest.approx(0.5)
+    assert recipe.lr_curve.value(end - 100, 6250) < 0.2
+    phases = Phases(recipe.model_dump())
+    phases.advance(end, 6250)
+    assert [phases.batch_index(step) for step in (6000, 6099, 6100, 6199)] == [5900, 5999, 5900, 5999]
+    assert phases.lr_scale(0.0) == 0.1
+    assert phases.advance(6199, 6250) == []
+    assert phases.advance(6200, 6250) == ["distill"]
+    assert phases.lr_scale(0.0) == 0.05
 
 
 def test_settings_survive_a_record() -> None:

@@ -49,6 +49,17 @@ def test_every_field_is_documented_and_has_a_default() -> None:
         ({"context": 300}, "micro_batch_tokens=2048 is not a multiple of context=300; 1800 or 2100 would be"),
         ({"ema_decay": 0.99, "swa_start": "80%"}, "ema_decay and swa_start are both set"),
         ({"swa_start": "late"}, "'late' is no position"),
+        ({"qat_start": "late"}, "qat_start: 'late' is no position"),
+        ({"replay_start": "101%"}, "replay_start: '101%' is no position"),
+        ({"replay_batches": 0}, "greater than or equal to 1"),
+        ({"replay_lr": -0.1}, "greater than or equal to 0"),
+        ({"distill_start": "-50"}, "distill_start=-50 needs a teacher, the exponential average; set ema_decay"),
+        ({"distill_weight": 1.5}, "less than or equal to 1"),
+        ({"distill_temperature": 0}, "greater than 0"),
+        (
+            {"ema_decay": 0.9, "replay_start": "-50", "distill_start": "80%"},
+            "replay_start=-50 is not before distill_start=80%",
+        ),
         ({"lr_curve": [["0", -1.0]]}, "lr_curve has a value below 0"),
         ({"momentum_curve": [["0", 1.0]]}, "momentum_curve has a value outside"),
         ({"lr_curve": []}, "at least one point"),
@@ -77,3 +88,8 @@ def test_planning_a_run_imports_no_torch() -> None:
     code = f"import sys, {modules}; print('torch' in sys.modules, 'numpy' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.split() == ["False", "False"]
+
+
+def test_a_position_may_be_written_as_a_number() -> None:
+    recipe = Recipe.model_validate({"ema_decay": 0.9, "replay_start": -50, "distill_start": -10, "qat_start": 300})
+    assert (recipe.replay_start, recipe.distill_start, recipe.qat_start) == ("-50", "-10", "300")

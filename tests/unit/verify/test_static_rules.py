@@ -108,6 +108,22 @@ def step(number: int, **fields: object) -> Mutation:
     return edit_log(lambda events: events[number].update(fields))
 
 
+def phases(**rates: float) -> Mutation:
+    """Let the recipe replay from step 16 on and distil in the last two; the log has the rates given here."""
+    settings = {"replay_start": "-5", "replay_lr": 0.1, "distill_start": "-2", "distill_lr": 0.05}
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
+
+    def change(events: list[dict[str, object]]) -> None:
+        for number in range(16, 21):
+            events[number].update(lr_scale=rates["replay"] if number < 19 else rates["distill"])
+
+    return in_order(
+        put("settings.train", lambda train: train | settings),
+        rewrite(CONFIG_FILE, lambda raw: raw.replace(b"[train]\n", b"[train]\n" + lines.encode()), seal=True),
+        edit_log(change),
+    )
+
+
 def slow_last_step() -> Mutation:
     """Move the other steps forward, so that the last one seems to have taken two seconds."""
     return edit_log(lambda events: [events[i].update(seconds=0.35 * i) for i in range(1, 20)])
@@ -242,6 +258,8 @@ MUTATIONS: list[tuple[str, str, Mutation]] = [
     ("S6", "rate", step(7, lr_scale=0.9)),
     ("S6", "rate not logged", edit_log(lambda events: events[7].pop("lr_scale"))),
     ("S6", "momentum", step(7, momentum=0.9)),
+    ("S6", "rate of a replay", phases(replay=0.2, distill=0.05)),
+    ("S6", "rate of the distillation", phases(replay=0.1, distill=0.1)),
     ("S2", "log", event("end", tokens=17)),
     ("S3", "amount", put("budget.amount", 10.0)),
     ("S3", "text", put("budget.text", "10steps")),
@@ -381,6 +399,7 @@ NEAR_MISSES: list[tuple[str, str, Mutation]] = [
     ("S2", "tokens of a step not logged", edit_log(lambda events: events[4].pop("tokens"))),
     ("S2", "operations not known", put("progress.flops_per_step", None)),
     ("S6", "one fit, said", insert_before("step", {"event": "fit", "step": 0, "steps": 20})),
+    ("S6", "replay and distillation", phases(replay=0.1, distill=0.05)),
     ("S6", "last digits", step(7, lr_scale=0.7 * (1 + 1e-12))),
     ("S6", "no step was counted", in_order(budget_in_seconds(12.0), step(7, lr_scale=0.5))),
     (

@@ -1,0 +1,262 @@
+"""Late quantisation, replay and distillation: when they begin, what they read, what they change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import harness.training.loop as loop
+from harness.artifact.container import Artifact
+from harness.artifact.quantize import dequantise
+from harness.artifact.writer import write_artifact
+from harness.data.batches import Batches
+from harness.data.shards import prepare
+from harness.errors import UsageError
+from harness.method import ExportSettings, Method, Task
+from harness.nn.network import Network
+from harness.records.logs import LogWriter, read_log
+from harness.registry import find_method
+from harness.settings import resolve_settings
+from harness.training.budget import parse_budget
+from harness.training.clock import Clock
+from harness.training.distill import distillation_loss
+from harness.training.loop import StepReport, Trainer
+from harness.training.phases import Phases, positions_as_logged
+from harness.training.qat import as_stored
+from harness.training.ranks import Ranks
+
+STEPS = 10
+QAT = {"qat_start": "60%"}
+REPLAY = {"replay_start": "6", "replay_batches": 3}
+DISTILL = {"ema_decay": 0.9, "distill_start": "-2"}
+ALL = {**QAT, **REPLAY, **DISTILL}
+EXPORT = ExportSettings(matrices="int4-row", embeddings="int6-row-search")
+
+
+def make(name: str, *overrides: str) -> Method:
+    info = find_method(name)
+    settings = resolve_settings(info, "tiny", list(overrides))
+    return info.load()(settings.model, Task(vocab_size=256, context=settings.train.context))
+
+
+def train(
+    folder: Path, *, name: str = "dense", stop_at: int = 0, clock: Clock | None = None, **train_settings: Any
+) -> Network:
+    """Train the tiny preset of a method; two micro-batches a step."""
+    folder.mkdir(exist_ok=True)
+    clock = clock or Clock(parse_budget(f"{STEPS}steps"))
+    settings = resolve_settings(find_method(name), "tiny", ["batch_tokens=256", "micro_batch_tokens=128"])
+    recipe = type(settings.train).model_validate({**settings.train.model_dump(), **train_settings})
+
+    def stop(report: StepReport) -> None:
+        if clock.num_steps == stop_at:
+            raise InterruptedError
+
+    torch.manual_seed(0)
+    method = make(name)
+    with LogWriter(folder) as log:
+        trainer = Trainer(
+            method=method,
+            recipe=recipe,
+            clock=clock,
+            data=prepare("synthetic"),
+            seed=0,
+            ranks=Ranks(),
+            log=log,
+            checkpoint_path=folder / "checkpoint.pt",
+            flops_per_step=1.0,
+            probe_export=lambda network: 0.0,
+            validate=lambda network, step: None,
+            on_step=stop,
+            export=EXPORT,
+        )
+        return method.train(trainer)
+
+
+def same(first: Network, second: Network) -> bool:
+    return all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
+
+
+@pytest.mark.parametrize("name", ["dense", "legendre"])
+def test_each_option_changes_the_result(tmp_path: Path, name: str) -> None:
+    averaged = {"ema_decay": 0.9}
+    plain = train(tmp_path / "plain", name=name)
+    with_average = train(tmp_path / "ema", name=name, **averaged)
+    assert not same(plain, train(tmp_path / "qat", name=name, **QAT))
+    assert not same(plain, train(tmp_path / "replay", name=name, **REPLAY))
+    assert not same(with_average, train(tmp_path / "distill", name=name, **DISTILL))
+
+
+@pytest.mark.parametrize(("name", "stop_at"), [("dense", 6), ("dense", 9), ("legendre", 9), ("recursive", 7)])
+def test_a_stopped_run_with_everything_on_goes_on_bit_by_bit(
+    tmp_path: Path, name: str, stop_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    whole = train(tmp_path / "whole", name=name, **ALL)
+    with pytest.raises(InterruptedError):
+        train(tmp_path / "cut", name=name, stop_at=stop_at, **ALL)
+    assert same(whole, train(tmp_path / "cut", name=name, **ALL))
+
+
+SCHEMES = ("int4-row", "int6-row-search", "int8-tensor", "int5-step", "ternary-row", "frugendorff-int6", "fp16")
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme"),
+    [
+        *((name, scheme) for name in ("dense", "mpo") for scheme in SCHEMES),
+        *((name, "int4-row") for name in ("legendre", "recursive", "pruning", "low_rank")),
+        ("quantised", "ternary-row"),
+    ],
+)
+def test_what_a_step_sees_is_what_the_file_gives_back(tmp_path: Path, name: str, scheme: str) -> None:
+    torch.manual_seed(1)
+    method = make(name)
+    network = method.build()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.02)
+    latent = {key: value.detach().clone() for key, value in network.named_parameters()}
+    export = ExportSettings(matrices=scheme, embeddings=scheme)
+    write_artifact(tmp_path / "a.bin", meta={}, tensors=method.export(network, export), blobs={})
+    decoded = dict(method.evaluate(Artifact.open(tmp_path / "a.bin").decode_tensors()).named_parameters())
+    with as_stored(network, method, export):
+        assert network.training
+        assert all(torch.equal(value, decoded[key]) for key, value in network.named_parameters())
+        assert scheme == "fp16" or any(not torch.equal(value, latent[key]) for key, value in decoded.items())
+    assert all(torch.equal(value, latent[key]) for key, value in network.named_parameters())
+
+
+@pytest.mark.parametrize("name", ["dense", "legendre"])
+def test_the_last_steps_see_the_network_that_is_stored(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+    real = Trainer._accumulate
+
+    def listen(self: Trainer, state: Any, index: int) -> float:
+        seen.append({key: value.detach().clone() for key, value in state.network.named_parameters()})
+        return real(self, state, index)
+
+    monkeypatch.setattr(Trainer, "_accumulate", listen)
+    # rates of zero at the end: the weights seen by the last step are those that it leaves
+    network = train(tmp_path / "run", name=name, lr_curve=[["0", 1.0], ["-1", 0.0]], **QAT)
+    method = make(name)
+    stored = {tensor.name: dequantise(tensor.quantise()) for tensor in method.export(network, EXPORT)}
+    decoded = dict(method.evaluate(stored).named_parameters())
+    assert all(torch.equal(value, decoded[key]) for key, value in seen[-1].items())
+    assert any(not torch.equal(value, decoded[key]) for key, value in network.named_parameters())
+
+
+def test_a_network_that_cannot_take_what_is_stored_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method_class = find_method("dense").load()
+    real = method_class.export
+    monkeypatch.setattr(method_class, "export", lambda *arguments: real(*arguments)[1:])
+    with pytest.raises(UsageError, match=r"^train.qat_start: .*do not fit the network") as caught:
+        train(tmp_path / "run", **QAT)
+    assert "\n" not in str(caught.value)
+
+
+def test_replay_reads_the_last_batches_again_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    real = Batches.batch
+
+    def listen(self: Batches, step: int, micro: int) -> tuple[np.ndarray, np.ndarray]:
+        read.append(step)
+        return real(self, step, micro)
+
+    monkeypatch.setattr(Batches, "batch", listen)
+    train(tmp_path / "run", **REPLAY, **DISTILL)
+    assert read[-2 * STEPS :: 2] == [0, 1, 2, 3, 4, 5, 3, 4, 5, 3]
+    log = read_log(tmp_path / "run")
+    rates = [1.0 - step / STEPS for step in range(6)] + [0.1, 0.1, 0.05, 0.05]
+    assert [step.lr_scale for step in log.steps] == pytest.approx(rates)
+    begun = [(event.fields["step"], event.fields["phase"]) for event in log.events if event.event == "phase"]
+    assert begun == [(7, "replay"), (9, "distill")]
+
+
+def test_without_replay_distillation_reads_the_next_batches() -> None:
+    phases = Phases({"distill_start": "5", "distill_lr": 0.05})
+    phases.advance(5, 10)
+    assert (phases.batch_index(7), phases.lr_scale(0.5)) == (7, 0.05)
+
+
+def test_a_phase_goes_on_though_the_end_moves_away() -> None:
+    phases = Phases({"qat_start": "-5", "replay_start": "-5", "replay_batches": 2, "replay_lr": 0.1})
+    assert phases.advance(15, float("inf")) == []
+    assert phases.advance(15, 20) == ["qat", "replay"]
+    assert phases.advance(16, 1000) == []
+    assert [phases.batch_index(step) for step in range(15, 20)] == [13, 14, 13, 14, 13]
+
+
+def test_a_run_shorter_than_its_phases_takes_one_ordinary_step() -> None:
+    phases = Phases({"replay_start": "-250", "replay_batches": 100, "replay_lr": 0.1})
+    assert (phases.advance(0, 20), phases.advance(1, 20), phases.batch_index(7)) == ([], ["replay"], 0)
+
+
+def test_the_loss_of_distillation_by_hand() -> None:
+    # one token in each of two sequences, two entries: softmax((ln 3) / 1) = (3/4, 1/4) at temperature 2
+    log = np.log
+    teacher = torch.tensor([[[2 * log(3), 0.0]], [[0.0, 0.0]]])
+    student = torch.tensor([[[0.0, 0.0]], [[2 * log(4), 0.0]]])
+    loss, cross_entropy = distillation_loss(student, teacher, torch.tensor([[0], [1]]), temperature=2.0, weight=0.7)
+    first = 0.75 * log(0.75 / 0.5) + 0.25 * log(0.25 / 0.5)
+    second = 0.5 * log(0.5 / 0.8) + 0.5 * log(0.5 / 0.2)
+    usual = (log(2) + log(17)) / 2
+    assert float(cross_entropy) == pytest.approx(usual)
+    assert float(loss) == pytest.approx(0.7 * 4 * (first + second) / 2 + 0.3 * usual)
+
+
+def test_the_divergence_is_summed_over_the_tokens_of_a_sequence() -> None:
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 1, 3, 5)
+    targets = torch.tensor([[0, 1, 2]])
+    whole, _ = distillation_loss(student, teacher, targets, temperature=2.0, weight=1.0)
+    parts = [
+        distillation_loss(student[:, t : t + 1], teacher[:, t : t + 1], targets[:, t : t + 1], temperature=2, weight=1)
+        for t in range(3)
+    ]
+    assert float(whole) == pytest.approx(sum(float(part) for part, _ in parts), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dense", "legendre", "recursive"])
+def test_the_teacher_runs_inside_the_network_it_teaches(name: str) -> None:
+    torch.manual_seed(0)
+    method = make(name)
+    network, other = method.build().train(), method.build().eval()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.02)
+    tokens = torch.randint(256, (2, 32))
+    leaves = network.begin_step()
+    before = [leaf.detach().clone() for leaf in leaves]
+    logits = network.logits_with({key: value.detach() for key, value in other.named_parameters()}, tokens)
+    torch.testing.assert_close(logits, other(tokens).detach())
+    assert network.training
+    assert not logits.requires_grad
+    assert all(map(torch.equal, leaves, before))
+    network.finish_step(torch.autograd.grad(network.loss(tokens, tokens), leaves))
+
+
+def test_distillation_is_refused_under_a_budget_in_operations(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="^distill_start: .*a budget in FLOPs has no plan"):
+        train(tmp_path / "run", clock=Clock(parse_budget("1e12flop")), **DISTILL)
+
+
+def test_the_forward_pass_of_the_teacher_is_counted(tmp_path: Path) -> None:
+    clock = Clock(parse_budget(f"{STEPS}steps"))
+    train(tmp_path / "run", clock=clock, **DISTILL)
+    forward = make("dense").flops_per_step(256) / 3
+    # ten steps of one operation, as `train` declares, and two with a teacher
+    assert clock.num_flops == pytest.approx(STEPS + 2 * forward, rel=0.05)
+
+
+def test_a_timed_run_is_repeated_with_the_logged_beginnings() -> None:
+    settings = {"qat_start": "50%", "replay_start": "", "distill_start": "-50"}
+    assert positions_as_logged(settings, {"qat": 17}) == {"qat_start": "17", "distill_start": ""}
