@@ -39,6 +39,9 @@ CHECKPOINT_SECONDS = 60.0
 # Formulas leave out elementwise work, torch's counter too; what is declared may be this much below what is counted.
 MIN_DECLARED_FLOPS = 0.95
 
+# Part of a timed fit that must be over before its number of steps is believed enough to begin a phase.
+MIN_PROGRESS = 0.1
+
 
 class EventLog(Protocol):
     """Where events go; a resumed run cuts it back to its last checkpoint."""
@@ -266,7 +269,9 @@ class Trainer:
         """Do one optimiser step; returns the mean loss of its tokens, the learning-rate scale and the momentum."""
         recipe, step = self._recipe, self._clock.segment_steps
         total_steps = self._ranks.share(self._clock.total_steps)
-        state.advance(step, total_steps)
+        # early in a timed run the estimate is far too low, and what has begun does not end again
+        is_settled = self._ranks.share(not self._clock.budget.is_timed or self._clock.progress() >= MIN_PROGRESS)
+        state.advance(step, total_steps if is_settled else math.inf)
         lr_scale, momentum = self._schedule(state, step, total_steps)
         if state.before_step is not None:
             state.before_step(self._ranks.share(self._clock.progress()))
