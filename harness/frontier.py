@@ -46,8 +46,8 @@ class BaselinePoint:
         coder: of the whole file's numbers.
         artifact_bytes: size of the file with that coder.
         val_bpb: bits per byte of the tune split.
-        frontier_bytes: bytes that the frontier needs at that score; None where it does not reach it.
-        frontier_bpb: score of the frontier at those bytes; None outside of its range.
+        frontier_bytes: most bytes that the frontier needs for that score; None where it does not reach it.
+        frontier_bpb: score of the frontier within those bytes; None where it has no file as small.
     """
 
     scheme: str
@@ -148,5 +148,8 @@ def lower_envelope(points: Sequence[tuple[float, float]]) -> tuple[NDArray[np.fl
 
 
 def interpolate(x: float, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> float | None:
-    """Interpolate linearly between points of rising x; None outside of them."""
-    return float(np.interp(x, xs, ys)) if xs[0] <= x <= xs[-1] else None
+    """Interpolate linearly between points of rising x; None below them.
+
+    Beyond the last point its y holds: a smaller file, or a better score, was reached already.
+    """
+    return float(np.interp(x, xs, ys)) if x >= xs[0] else None

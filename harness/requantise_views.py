@@ -119,15 +119,16 @@ def _baselines_table(baselines: Sequence[BaselinePoint]) -> Table:
             point.scheme,
             point.coder,
             fmt(point.artifact_bytes),
-            fmt(point.val_bpb),
+            fmt(point.val_bpb, 5),
             "-" if point.frontier_bytes is None else f"{point.frontier_bytes:,.0f}",
             "-" if point.frontier_bytes is None else f"{point.frontier_bytes / point.artifact_bytes - 1:+.1%}",
-            "-" if point.frontier_bpb is None else f"{point.frontier_bpb - point.val_bpb:+.4f}",
+            "-" if point.frontier_bpb is None else f"{point.frontier_bpb - point.val_bpb:+.5f}",
         )
         for point in baselines
     ]
-    columns = ("matrices", "coder", "file bytes", "bits/byte", "frontier, same bits/byte", "bytes", "at equal bytes")
-    return Table(title="plain formats against the frontier", columns=columns, rows=rows, right=frozenset(range(2, 7)))
+    columns = ("matrices", "coder", "file bytes", "bits/byte", "frontier bytes", "change", "bits/byte")
+    title = "plain formats against the frontier: its bytes at their bits/byte, its bits/byte within their bytes"
+    return Table(title=title, columns=columns, rows=rows, right=frozenset(range(2, 7)))
 
 
 def _notes(network: StoredNetwork) -> Iterator[str]:

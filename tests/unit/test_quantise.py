@@ -120,5 +120,6 @@ def test_envelope_and_interpolation_by_hand() -> None:
     assert scores.tolist() == [3.0, 2.0, 1.0]
     assert interpolate(175, sizes, scores) == pytest.approx(2.5)
     assert interpolate(1.5, scores[::-1], sizes[::-1]) == pytest.approx(275)
+    assert interpolate(900, sizes, scores) == 1.0
     assert interpolate(90, sizes, scores) is None
     assert interpolate(0.5, np.array([1.0, 2.0]), np.array([3.0, 4.0])) is None
