@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from plugin_runs import NUM_STEPS, make, train
+from short_trainings import make, train
 
 from baselines.pruning.masks import MaskedLinear, prune, sparsity_at
 from baselines.pruning.method import Pruning
@@ -19,6 +19,7 @@ from harness.method import ExportSettings, Method
 from harness.nn.inits import normal_fan_in
 
 MakeMethod = Callable[..., Method]
+NUM_STEPS = 12
 FULL = ExportSettings(matrices="fp32", embeddings="fp32", scalars="fp32")
 
 
@@ -102,8 +103,9 @@ def test_masks_survive_training_with_momentum_and_decay(scope: str, optimiser: s
     network = train(
         tmp_path,
         method,
-        settings,
-        check=lambda step: masks.append([one.mask.clone() for one in masked_maps(networks[-1])]),
+        settings.train,
+        num_steps=NUM_STEPS,
+        after_step=lambda step: masks.append([one.mask.clone() for one in masked_maps(networks[-1])]),
     )
     maps = masked_maps(network)
     total = sum(one.mask.numel() for one in maps)
@@ -120,13 +122,13 @@ def test_masks_survive_training_with_momentum_and_decay(scope: str, optimiser: s
 
 def test_pruning_at_the_end_needs_no_step_after_it(tmp_path: Path) -> None:
     method, settings = make("pruning", "pace=one_shot", "begin=1.0", "sparsity=0.9")
-    maps = masked_maps(train(tmp_path, method, settings))
+    maps = masked_maps(train(tmp_path, method, settings.train, num_steps=NUM_STEPS))
     assert num_zeros(maps) == round(0.9 * sum(one.mask.numel() for one in maps))
 
 
 def test_an_average_of_weights_is_pruned_too(tmp_path: Path) -> None:
     method, settings = make("pruning", "ema_decay=0.9", "sparsity=0.9")
-    network = train(tmp_path, method, settings).eval()
+    network = train(tmp_path, method, settings.train, num_steps=NUM_STEPS).eval()
     tokens = torch.randint(256, (1, 8))
     decoded = method.evaluate({one.name: one.value for one in method.export(network, FULL)})
     assert num_zeros(masked_maps(network)) == round(0.9 * sum(one.mask.numel() for one in masked_maps(network)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from plugin_runs import make, train
+from short_trainings import make, train
 
 from baselines.quantised.fake import QuantisedLinear, QuantisedWeight, fake_quantise
 from baselines.quantised.method import Quantised
@@ -102,7 +102,9 @@ def test_the_file_holds_what_the_last_steps_have_seen(qat: str, tmp_path: Path) 
     def weights() -> list[QuantisedWeight]:
         return [module for module in networks[-1].modules() if isinstance(module, QuantisedWeight)]
 
-    trained = train(tmp_path, method, settings, check=lambda _: seen.append(weights()[0].is_on)).eval()
+    trained = train(
+        tmp_path, method, settings.train, num_steps=12, after_step=lambda _: seen.append(weights()[0].is_on)
+    ).eval()
     assert seen == [False] * 6 + [True] * 6
     tokens = torch.randint(256, (2, 16))
     assert torch.equal(trained(tokens), networks[-1].eval()(tokens))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import plugin_runs
 import pytest
+import short_trainings
 import torch
 
 import harness.training.loop as loop
@@ -27,7 +27,7 @@ TASK = Task(vocab_size=256, context=SETTINGS.train.context)
 
 
 def train(folder: Path, method: Method, stop_at: int = 0) -> dict[str, torch.Tensor]:
-    return plugin_runs.train(folder, method, SETTINGS, num_steps=7, stop_at=stop_at).state_dict()
+    return short_trainings.train(folder, method, SETTINGS.train, num_steps=7, stop_at=stop_at).state_dict()
 
 
 @pytest.mark.parametrize("stop_at", [2, 4, 5])

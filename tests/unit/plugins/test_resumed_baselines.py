@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from plugin_runs import make, train
+from short_trainings import make, train
 
 import harness.training.loop as loop
 
@@ -25,11 +25,16 @@ def test_stopped_and_resumed_is_the_same_to_the_bit(
     name: str, override: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    whole = train(tmp_path / "whole", *make(name, override)).state_dict()
+
+    def run(folder: Path, stop_at: int = 0) -> dict[str, torch.Tensor]:
+        method, settings = make(name, override)
+        return train(folder, method, settings.train, num_steps=12, stop_at=stop_at).state_dict()
+
+    whole = run(tmp_path / "whole")
     for stop_at in (4, 6, 8):
         folder = tmp_path / f"cut-{stop_at}"
         with pytest.raises(InterruptedError):
-            train(folder, *make(name, override), stop_at=stop_at)
-        resumed = train(folder, *make(name, override)).state_dict()
+            run(folder, stop_at)
+        resumed = run(folder)
         assert whole.keys() == resumed.keys()
         assert all(torch.equal(whole[key], resumed[key]) for key in whole), stop_at

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import short_trainings
 import torch
 
 import harness.training.loop as loop
@@ -17,8 +19,6 @@ from harness.registry import find_method
 from harness.settings import resolve_settings
 from harness.training.budget import parse_budget
 from harness.training.clock import Clock
-from harness.training.loop import StepReport, Trainer
-from harness.training.ranks import Ranks
 
 INFO = find_method("dense")
 SETTINGS = resolve_settings(INFO, "tiny", ["num_layers=1", "batch_tokens=128", "micro_batch_tokens=128"])
@@ -35,34 +35,8 @@ class TwoStages(INFO.load()):  # type: ignore[misc]
         return run.fit(network, share=0.5)
 
 
-def train(
-    folder: Path, method: Method, *, stop_at: int = 0, clock: Clock | None = None, **more
-) -> dict[str, torch.Tensor]:
-    folder.mkdir(exist_ok=True)
-
-    def stop(report: StepReport) -> None:
-        if clock.num_steps == stop_at:
-            raise InterruptedError
-
-    torch.manual_seed(0)
-    clock = clock or Clock(parse_budget("10steps"))
-    with LogWriter(folder) as log:
-        trainer = Trainer(
-            method=method,
-            recipe=SETTINGS.train,
-            clock=clock,
-            data=prepare("synthetic"),
-            seed=0,
-            ranks=Ranks(),
-            log=log,
-            checkpoint_path=folder / "checkpoint.pt",
-            flops_per_step=1.0,
-            probe_export=lambda network: 0.0,
-            validate=lambda network, step: None,
-            on_step=stop,
-            **more,
-        )
-        return method.train(trainer).state_dict()
+def train(folder: Path, method: Method, **arguments: Any) -> dict[str, torch.Tensor]:
+    return short_trainings.train(folder, method, SETTINGS.train, num_steps=10, **arguments).state_dict()
 
 
 @pytest.fixture

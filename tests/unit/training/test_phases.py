@@ -7,27 +7,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+import short_trainings
 import torch
+from short_trainings import make
 
 import harness.training.loop as loop
 from harness.artifact.container import Artifact
 from harness.artifact.quantize import dequantise
 from harness.artifact.writer import write_artifact
 from harness.data.batches import Batches
-from harness.data.shards import prepare
 from harness.errors import UsageError
-from harness.method import ExportSettings, Method, Task
+from harness.method import ExportSettings
 from harness.nn.network import Network
-from harness.records.logs import LogWriter, read_log
+from harness.records.logs import read_log
 from harness.registry import find_method
-from harness.settings import resolve_settings
 from harness.training.budget import parse_budget
 from harness.training.clock import Clock
 from harness.training.distill import distillation_loss
-from harness.training.loop import StepReport, Trainer
+from harness.training.loop import Trainer
 from harness.training.phases import Phases, positions_as_logged
 from harness.training.qat import as_stored
-from harness.training.ranks import Ranks
 
 STEPS = 10
 QAT = {"qat_start": "60%"}
@@ -37,44 +36,13 @@ ALL = {**QAT, **REPLAY, **DISTILL}
 EXPORT = ExportSettings(matrices="int4-row", embeddings="int6-row-search")
 
 
-def make(name: str, *overrides: str) -> Method:
-    info = find_method(name)
-    settings = resolve_settings(info, "tiny", list(overrides))
-    return info.load()(settings.model, Task(vocab_size=256, context=settings.train.context))
-
-
 def train(
-    folder: Path, *, name: str = "dense", stop_at: int = 0, clock: Clock | None = None, **train_settings: Any
+    folder: Path, *, name: str = "dense", clock: Clock | None = None, stop_at: int = 0, **changes: Any
 ) -> Network:
-    """Train the tiny preset of a method; two micro-batches a step."""
-    folder.mkdir(exist_ok=True)
-    clock = clock or Clock(parse_budget(f"{STEPS}steps"))
-    settings = resolve_settings(find_method(name), "tiny", ["batch_tokens=256", "micro_batch_tokens=128"])
-    recipe = type(settings.train).model_validate({**settings.train.model_dump(), **train_settings})
-
-    def stop(report: StepReport) -> None:
-        if clock.num_steps == stop_at:
-            raise InterruptedError
-
-    torch.manual_seed(0)
-    method = make(name)
-    with LogWriter(folder) as log:
-        trainer = Trainer(
-            method=method,
-            recipe=recipe,
-            clock=clock,
-            data=prepare("synthetic"),
-            seed=0,
-            ranks=Ranks(),
-            log=log,
-            checkpoint_path=folder / "checkpoint.pt",
-            flops_per_step=1.0,
-            probe_export=lambda network: 0.0,
-            validate=lambda network, step: None,
-            on_step=stop,
-            export=EXPORT,
-        )
-        return method.train(trainer)
+    """Train the tiny preset of a method, settings of its recipe changed."""
+    method, settings = make(name)
+    recipe = type(settings.train).model_validate({**settings.train.model_dump(), **changes})
+    return short_trainings.train(folder, method, recipe, num_steps=STEPS, clock=clock, stop_at=stop_at, export=EXPORT)
 
 
 def same(first: Network, second: Network) -> bool:
@@ -115,7 +83,7 @@ SCHEMES = ("int4-row", "int6-row-search", "int8-tensor", "int5-step", "ternary-r
 )
 def test_what_a_step_sees_is_what_the_file_gives_back(tmp_path: Path, name: str, scheme: str) -> None:
     torch.manual_seed(1)
-    method = make(name)
+    method = make(name)[0]
     network = method.build()
     with torch.no_grad():
         for parameter in network.parameters():
@@ -145,7 +113,7 @@ def test_the_last_steps_see_the_network_that_is_stored(
     monkeypatch.setattr(Trainer, "_accumulate", listen)
     # rates of zero at the end: the weights seen by the last step are those that it leaves
     network = train(tmp_path / "run", name=name, lr_curve=[["0", 1.0], ["-1", 0.0]], **QAT)
-    method = make(name)
+    method, _ = make(name)
     stored = {tensor.name: dequantise(tensor.quantise()) for tensor in method.export(network, EXPORT)}
     decoded = dict(method.evaluate(stored).named_parameters())
     assert all(torch.equal(value, decoded[key]) for key, value in seen[-1].items())
@@ -228,7 +196,7 @@ def test_the_divergence_is_summed_over_the_tokens_of_a_sequence() -> None:
 @pytest.mark.parametrize("name", ["dense", "legendre", "recursive"])
 def test_the_teacher_runs_inside_the_network_it_teaches(name: str) -> None:
     torch.manual_seed(0)
-    method = make(name)
+    method = make(name)[0]
     network, other = method.build().train(), method.build().eval()
     with torch.no_grad():
         for parameter in other.parameters():
@@ -252,7 +220,7 @@ def test_distillation_is_refused_under_a_budget_in_operations(tmp_path: Path) ->
 def test_the_forward_pass_of_the_teacher_is_counted(tmp_path: Path) -> None:
     clock = Clock(parse_budget(f"{STEPS}steps"))
     train(tmp_path / "run", clock=clock, **DISTILL)
-    forward = make("dense").flops_per_step(256) / 3
+    forward = make("dense")[0].flops_per_step(128) / 3
     # ten steps of one operation, as `train` declares, and two with a teacher
     assert clock.num_flops == pytest.approx(STEPS + 2 * forward, rel=0.05)
 

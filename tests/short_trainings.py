@@ -1,8 +1,10 @@
-"""Short trainings of a plugin at its `tiny` preset, as a run does them, stopped and resumed."""
+"""Short trainings through the real trainer, on the synthetic corpus, stopped and resumed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,41 +18,41 @@ from harness.training.budget import parse_budget
 from harness.training.clock import Clock
 from harness.training.loop import StepReport, Trainer
 from harness.training.ranks import Ranks
-
-NUM_STEPS = 12
+from harness.training.recipe import Recipe
 
 
 def make(name: str, *overrides: str) -> tuple[Method, RunSettings]:
-    """Return a method at its `tiny` preset, with two layers and small steps, some settings changed."""
+    """Return a method at its `tiny` preset with two small micro-batches a step, some settings changed."""
     info = find_method(name)
-    sizes = ("num_layers=2", "batch_tokens=128", "micro_batch_tokens=64")
-    settings = resolve_settings(info, "tiny", [*sizes, *overrides])
+    settings = resolve_settings(info, "tiny", ["batch_tokens=128", "micro_batch_tokens=64", *overrides])
     return info.load()(settings.model, Task(vocab_size=256, context=settings.train.context)), settings
 
 
-def train(
+def train(  # noqa: PLR0913  keyword-only
     folder: Path,
     method: Method,
-    settings: RunSettings,
+    recipe: Recipe,
     *,
-    num_steps: int = NUM_STEPS,
+    num_steps: int = 10,
+    clock: Clock | None = None,
     stop_at: int = 0,
-    check=lambda step: None,
+    after_step: Callable[[int], None] = lambda step: None,
+    **trainer_arguments: Any,
 ) -> Network:
-    """Train from the checkpoint where one exists; stop without a trace after step `stop_at`."""
+    """Train from the checkpoint in `folder` where one exists; end as if killed after step `stop_at`."""
     folder.mkdir(exist_ok=True)
+    clock = clock or Clock(parse_budget(f"{num_steps}steps"))
 
     def stepped(_: StepReport) -> None:
-        check(clock.num_steps)
+        after_step(clock.num_steps)
         if clock.num_steps == stop_at:
             raise InterruptedError
 
     torch.manual_seed(0)
-    clock = Clock(parse_budget(f"{num_steps}steps"))
     with LogWriter(folder) as log:
         trainer = Trainer(
             method=method,
-            recipe=settings.train,
+            recipe=recipe,
             clock=clock,
             data=prepare("synthetic"),
             seed=0,
@@ -61,5 +63,6 @@ def train(
             probe_export=lambda network: 0.0,
             validate=lambda network, step: None,
             on_step=stepped,
+            **trainer_arguments,
         )
         return method.train(trainer)
