@@ -255,7 +255,8 @@ class Method(ABC):
         """Copy decoded tensors, by the names of `export`, into a network in place; by default into its parameters.
 
         Late quantisation-aware training (`qat_start`) calls it in every step, on the network that is trained. A method
-        whose `export` splits, joins or renames parameters says here how they go back.
+        whose `export` splits, joins or renames parameters says here how they go back. Nothing but parameters may
+        change: the others are not put back after the step.
 
         Raises:
             ArtifactError: a name is missing or too many, or a shape differs.

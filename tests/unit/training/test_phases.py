@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +39,21 @@ EXPORT = ExportSettings(matrices="int4-row", embeddings="int6-row-search")
 
 
 def train(
-    folder: Path, *, name: str = "dense", clock: Clock | None = None, stop_at: int = 0, **changes: Any
+    folder: Path,
+    *,
+    name: str = "dense",
+    clock: Clock | None = None,
+    stop_at: int = 0,
+    after_step: Callable[[int], None] = lambda step: None,
+    export: ExportSettings = EXPORT,
+    **changes: Any,
 ) -> Network:
     """Train the tiny preset of a method, settings of its recipe changed."""
     method, settings = make(name)
     recipe = type(settings.train).model_validate({**settings.train.model_dump(), **changes})
-    return short_trainings.train(folder, method, recipe, num_steps=STEPS, clock=clock, stop_at=stop_at, export=EXPORT)
+    return short_trainings.train(
+        folder, method, recipe, num_steps=STEPS, clock=clock, stop_at=stop_at, after_step=after_step, export=export
+    )
 
 
 def same(first: Network, second: Network) -> bool:
@@ -223,6 +234,62 @@ def test_the_forward_pass_of_the_teacher_is_counted(tmp_path: Path) -> None:
     forward = make("dense")[0].flops_per_step(128) / 3
     # ten steps of one operation, as `train` declares, and two with a teacher
     assert clock.num_flops == pytest.approx(STEPS + 2 * forward, rel=0.05)
+
+
+def test_a_slow_first_step_of_a_timed_run_begins_no_phase(tmp_path: Path) -> None:
+    seconds = [0.0]
+
+    def pass_time(step: int) -> None:
+        seconds[0] += 3.5 if step == 1 else 1.0
+
+    # By the first step alone 40 seconds hold 11 steps, of which the second would be the eleventh before the end.
+    clock = Clock(parse_budget("40s"), now=lambda: seconds[0])
+    train(tmp_path / "run", clock=clock, after_step=pass_time, qat_start="-11")
+    begun = [event.fields["step"] for event in read_log(tmp_path / "run").events if event.event == "phase"]
+    assert clock.num_steps == 37
+    assert begun == [27]
+
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
+# torch.compile imports modules of torch that use its own deprecated functions
+as_torch_warns = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+
+
+@needs_compiler
+@as_torch_warns
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dense", "recursive"])
+def test_the_phases_under_torch_compile_are_those_of_the_plain_run(tmp_path: Path, name: str) -> None:
+    def losses(folder: Path, **changes: Any) -> np.ndarray:
+        export = ExportSettings(matrices="ternary-row", embeddings="ternary-row")
+        train(folder, name=name, export=export, **REPLAY, **DISTILL, **changes)
+        return np.array([step.loss_nats for step in read_log(folder).steps])
+
+    late = {"qat_start": "2"}
+    plain, compiled = (losses(tmp_path / str(on), compile=on, **late) for on in (False, True))
+    # A compiled product differs by 1e-7, which a symbol that rounds the other way makes 1e-3.
+    assert abs(compiled - plain).max() < 5e-3 < 2e-2 < abs(losses(tmp_path / "without") - plain).max()
+
+
+@needs_compiler
+@as_torch_warns
+@pytest.mark.parametrize("name", ["dense", "recursive"])
+def test_a_compiled_network_sees_what_the_file_gives_back(tmp_path: Path, name: str) -> None:
+    # In the published code the switch is a class attribute, which torch.compile takes for a constant.
+    torch.manual_seed(1)
+    method, _ = make(name)
+    network = method.build().eval()
+    compiled = torch.compile(network)
+    tokens = torch.randint(256, (1, 16))
+    with torch.no_grad():
+        before = compiled(tokens)
+        with as_stored(network, method, EXPORT):
+            seen = compiled(tokens)
+        stored = {tensor.name: dequantise(tensor.quantise()) for tensor in method.export(network, EXPORT)}
+        expected = method.evaluate(stored)(tokens)
+        torch.testing.assert_close(seen, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(compiled(tokens), before, atol=0, rtol=0)
+        assert not torch.allclose(seen, before, atol=1e-3)
 
 
 def test_a_timed_run_is_repeated_with_the_logged_beginnings() -> None:
