@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from harness.training.clock import Clock
     from harness.training.loop import StepReport
     from harness.training.ranks import Ranks
+    from harness.training.repetition import LoggedFit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +95,7 @@ class Job:
     plan: Plan
     record: RunRecord
     reporter: Reporter
-    replayed_schedule: tuple[tuple[float, float], ...] | None = None
+    repeated: tuple[LoggedFit, ...] | None = None
     parent: ParentRecord | None = None
 
     @property

@@ -30,6 +30,7 @@ from harness.settings import SECTIONS, RunSettings
 from harness.training.clock import Clock
 from harness.training.gradients import micro_batches_of_rank
 from harness.training.ranks import Ranks, resolve_precision
+from harness.training.repetition import LoggedFit
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def prepare_job(
     *,
     out: Path | None = None,
     existing: RunRecord | None = None,
-    replayed_schedule: tuple[tuple[float, float], ...] | None = None,
+    repeated: tuple[LoggedFit, ...] | None = None,
 ) -> Job:
     """Check everything that can be checked before the record folder is made."""
     request, info, ranks, clock = setting.request, setting.info, setting.ranks, setting.clock
@@ -88,7 +89,7 @@ def prepare_job(
         plan=plan,
         record=record,
         reporter=setting.reporter,
-        replayed_schedule=replayed_schedule,
+        repeated=repeated,
         parent=setting.parent,
     )
     is_timed_first = plan.max_steps is None and not (record.folder / CHECKPOINT_FILE).exists()

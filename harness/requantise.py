@@ -21,7 +21,7 @@ from harness.artifact.container import ArtifactSummary, PlannedTensor, write_art
 from harness.artifact.gptq import GptqSettings, quantise_gptq
 from harness.artifact.quantize import Quantised
 from harness.artifact.schemes import parse_scheme
-from harness.data.shards import Batches, TokenData, prepare
+from harness.data.shards import TokenData, prepare
 from harness.errors import RecordError, UsageError
 from harness.loading import LoadedArtifact, load_artifact
 from harness.method import ExportSettings
@@ -132,14 +132,7 @@ class StoredNetwork:
         """
         self.say(f"calibrating on {num_tokens:,} training tokens ({passes} passes)")
         recipe = Recipe.model_validate(self.record.settings.train)
-        batches = Batches(
-            self._data.train,
-            context=recipe.context,
-            micro_batch_sequences=recipe.micro_batch_sequences,
-            num_micro=recipe.num_micro_batches,
-            order=recipe.order,
-            seed=self.record.seed,
-        )
+        batches = recipe.batches(self._data.train, self.record.seed)
         moments = input_moments(self.loaded.network, calibration_batches(batches, num_tokens), passes=passes)
         return {name: moment.cpu().numpy() for name, moment in moments.items()}
 

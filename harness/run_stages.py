@@ -58,7 +58,7 @@ def train_and_export(job: Job) -> None:
             validate=lambda network, step: _validate(job, log, network, step),
             on_ready=lambda step_seconds: _announce(job, step_seconds),
             on_step=job.reporter.stepped,
-            replayed_schedule=job.replayed_schedule,
+            repeated=job.repeated,
             parent=job.parent.parent if job.parent else None,
             export=job.settings.export,
         )

@@ -25,18 +25,17 @@ from harness.preparation import Setting, prepare_job, request_from_config
 from harness.record_lock import hold_folder
 from harness.records.agreement import Difference, config_differences
 from harness.records.caps import charges
-from harness.records.logs import read_log
 from harness.records.native import read_config, read_record
 from harness.records.safeio import JSON
 from harness.records.schema import Record, Status
 from harness.registry import find_method
 from harness.run_record import RunRecord
 from harness.run_stages import has_artifact, score, train_and_export
-from harness.settings import RunSettings, resolve_settings, validate_settings
+from harness.settings import resolve_settings, validate_settings
 from harness.training.budget import parse_budget
 from harness.training.clock import Clock
-from harness.training.phases import positions_as_logged
 from harness.training.ranks import join_ranks
+from harness.training.repetition import read_fits
 
 
 def start_run(
@@ -119,53 +118,31 @@ def repeat_run(
 ) -> Record:
     """Train a record's run again into `out`, step by step.
 
-    A budget in seconds is repeated as the same number of steps at the logged learning rates and momenta, with phases
-    from the logged steps on, so that the machine's speed plays no part.
+    A budget in seconds is repeated as the same number of steps in each fit, at the logged learning rates, momenta and
+    progress, with phases from the logged steps on, so that the machine's speed plays no part.
 
     Raises:
-        RecordError: the record has no log of its steps.
+        RecordError: the log misses something that a repetition needs.
     """
     record = read_record(folder)
     config = read_config(folder)
     request = request_from_config(folder, config)
-    schedule = None
+    repeated = None
     if record.budget.kind in ("seconds", "gpu_seconds"):
-        schedule = _logged_schedule(folder)
-        request = replace(request, budget=f"{len(schedule)}steps")
+        repeated = read_fits(folder)
+        request = replace(request, budget=f"{sum(len(fit.steps) for fit in repeated)}steps")
     with join_ranks(device) as ranks, _stoppable(), ExitStack() as held:
         clock = Clock(parse_budget(request.budget), num_devices=ranks.size)
         info = find_method(request.method)
         settings = validate_settings(info.load(), config)
-        if schedule is not None:
-            settings = _with_logged_phases(settings, folder)
         parent = _parent_again(request, folder, record)
         setting = Setting(replace(request, seed=seed), info, settings, ranks, clock, reporter, data_dir, held, parent)
-        _execute(prepare_job(setting, out=out, replayed_schedule=schedule))
+        _execute(prepare_job(setting, out=out, repeated=repeated))
     return read_record(out)
 
 
 def _parent_again(request: RunRequest, folder: Path, record: Record) -> ParentRecord | None:
     return reload_parent(request.parent, folder, record.lineage) if request.parent else None
-
-
-def _logged_schedule(folder: Path) -> tuple[tuple[float, float], ...]:
-    """Read learning-rate scale and momentum of every step from a log."""
-    steps = [(step.lr_scale, step.momentum) for step in read_log(folder).steps]
-    schedule = tuple((lr, momentum) for lr, momentum in steps if lr is not None and momentum is not None)
-    if not schedule or len(schedule) != len(steps):
-        raise RecordError(f"{folder}: its log misses rates or momenta of steps, so the run cannot be repeated")
-    return schedule
-
-
-def _with_logged_phases(settings: RunSettings, folder: Path) -> RunSettings:
-    """Let phases begin at the steps of a log; positions of a run of several fits stay, since each fit has its own."""
-    events = read_log(folder).events
-    if sum(event.event == "fit" for event in events) > 1:
-        return settings
-    logged = [(event.fields.get("phase"), event.fields.get("step")) for event in events if event.event == "phase"]
-    first_steps = {phase: step - 1 for phase, step in logged if isinstance(phase, str) and isinstance(step, int)}
-    positions = positions_as_logged(settings.train.model_dump(), first_steps)
-    return replace(settings, train=settings.train.model_copy(update=positions))
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 Events: start (with the seed), fit, step, eval, checkpoint, resume, export, test_open, end, and others, which
 readers may ignore. A step line carries step, loss_nats, lr_scale, momentum, seconds and tokens (both spent so
-far); an eval line split, step and the metrics; the export line artifact_bytes, sha256, the time spent and that of
-the export; the end line stopped_by, steps, tokens and the val_bpb and loss_nats of the test split.
+far) and, under a budget of time, progress (the part of the fit that was over before it); an eval line split, step
+and the metrics; the export line artifact_bytes, sha256, the time spent and that of the export; the end line
+stopped_by, steps, tokens and the val_bpb and loss_nats of the test split.
 """
 
 from __future__ import annotations
@@ -165,6 +166,7 @@ class LogStep:
         lr_scale: factor on every learning rate.
         momentum: of the matrix optimiser.
         tokens: trained on at its end.
+        progress: part of the fit that was over before it, under a budget of time.
     """
 
     line: int
@@ -174,6 +176,7 @@ class LogStep:
     lr_scale: float | None = None
     momentum: float | None = None
     tokens: float | None = None
+    progress: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +250,7 @@ def _parse_step(entry: LogEvent) -> LogStep:
         lr_scale=_number(entry, "lr_scale"),
         momentum=_number(entry, "momentum"),
         tokens=_number(entry, "tokens"),
+        progress=_number(entry, "progress"),
     )
 
 

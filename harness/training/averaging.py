@@ -1,4 +1,4 @@
-"""Averages of the weights over the run: exponential (EMA) or uniform from a position on (SWA)."""
+"""Averages of the weights over steps: exponential (EMA) or uniform (SWA)."""
 
 from __future__ import annotations
 
@@ -9,52 +9,37 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.training.schedule import parse_position
-
 
 class Averages:
-    """A float32 average of the trainable parameters, by name; off when neither kind is asked for.
+    """A float32 average of the trainable parameters, by name, over the weights that it is told to take in.
 
     The exponential average is normalised: after t updates with decay d, the weights of update i count with
     d^(t - i) (1 - d) / (1 - d^t). The initial weights take no part, so they do not hold short runs back.
     """
 
-    def __init__(self, network: nn.Module, *, ema_decay: float = 0.0, swa_start: str = "") -> None:
+    def __init__(self, network: nn.Module, *, ema_decay: float = 0.0) -> None:
         """Prepare the average.
 
         Args:
             network: the network to be trained.
-            ema_decay: decay a step, in [0, 1); 0 is off.
-            swa_start: position from which a uniform average is taken, as in a curve; "" is off.
+            ema_decay: decay an update, in [0, 1); 0 for the uniform average.
         """
         self._parameters = {name: value for name, value in network.named_parameters() if value.requires_grad}
         self._decay = ema_decay
-        self._start = parse_position(swa_start) if swa_start else None
         self._averages: list[Tensor] = []
         self.num_averaged = 0
 
     @torch.no_grad()
-    def update(self, step: int, total_steps: float) -> None:
-        """Take in the weights as they are after `step` finished steps of `total_steps`."""
-        if not self._is_due(step, total_steps):
-            return
+    def update(self) -> None:
+        """Take in the weights as they are."""
         weights = [parameter.detach().float() for parameter in self._parameters.values()]
         self.num_averaged += 1
         if self.num_averaged == 1:
             self._averages = [weight.clone() for weight in weights]
         else:
-            torch._foreach_lerp_(self._averages, weights, self._newest_share())
-
-    def _is_due(self, step: int, total_steps: float) -> bool:
-        if self._start is None:
-            return self._decay > 0
-        # once begun it goes on, though the estimated end of a timed run moves
-        return self.num_averaged > 0 or step >= self._start.resolve(total_steps)
-
-    def _newest_share(self) -> float:
-        if self._start is None:
-            return (1 - self._decay) / (1 - self._decay**self.num_averaged)
-        return 1 / self.num_averaged
+            d, t = self._decay, self.num_averaged
+            newest_share = (1 - d) / (1 - d**t) if d else 1 / t
+            torch._foreach_lerp_(self._averages, weights, newest_share)
 
     @torch.no_grad()
     def copy_to(self, network: nn.Module) -> None:

@@ -144,13 +144,16 @@ class Clock:
 
     # How far the run is
 
-    def begin_segment(self, share: float, *, tokens_per_step: int, flops_per_step: float) -> None:
+    def begin_segment(
+        self, share: float, *, tokens_per_step: int, flops_per_step: float, num_steps: int | None = None
+    ) -> None:
         """Open the next part of the training; a run without stages has one, with a share of 1.
 
         Args:
             share: part of the whole budget, in (0, 1]; the shares of a run add up to at most 1.
             tokens_per_step: training tokens of one optimiser step.
             flops_per_step: floating-point operations of one optimiser step.
+            num_steps: steps to take instead of those that the share holds, for a repetition.
 
         Raises:
             UsageError: the shares add up to more than the budget.
@@ -167,7 +170,9 @@ class Clock:
             tokens_per_step=tokens_per_step,
             flops_per_step=flops_per_step,
         )
-        if not self.budget.is_timed:
+        if num_steps is not None:
+            self._segment.max_steps = num_steps
+        elif not self.budget.is_timed:
             self._segment.max_steps = whole_steps(self._left(), self._step_cost(None))
         self.num_segments += 1
         self.stopped_by = None
@@ -195,6 +200,10 @@ class Clock:
         step_seconds = self.stage_seconds.get(stage, 0.0) - self._step_marks.get(stage, 0.0)
         self._recent_seconds = [*self._recent_seconds, step_seconds][-_RECENT_STEPS:]
         self._mark_step()
+
+    def count_flops(self, flops: float) -> None:
+        """Count operations that belong to no step."""
+        self.num_flops += flops
 
     @property
     def segment_steps(self) -> int:

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.data.shards import Batches, TokenData
-from harness.errors import RunError, UsageError
+from harness.data.shards import TokenData
+from harness.errors import RecordError, RunError, UsageError
 from harness.method import ExportSettings, Method, Parent
 from harness.nn.network import Network
 from harness.records.logs import most_seconds
@@ -33,6 +33,7 @@ from harness.training.optim import optimiser_flops
 from harness.training.qat import as_stored
 from harness.training.ranks import Ranks
 from harness.training.recipe import Recipe
+from harness.training.repetition import LoggedFit, LoggedStep
 from harness.training.state import FitState, copy_state, start_fit
 
 CHECKPOINT_SECONDS = 60.0
@@ -96,7 +97,7 @@ class Trainer:
         num_validations: int = 4,
         on_ready: Callable[[float], None] = lambda _: None,
         on_step: Callable[[StepReport], None] = lambda _: None,
-        replayed_schedule: Sequence[tuple[float, float]] | None = None,
+        repeated: Sequence[LoggedFit] | None = None,
         parent: Parent | None = None,
         export: ExportSettings | None = None,
     ) -> None:
@@ -117,8 +118,8 @@ class Trainer:
             num_validations: evenly spaced validations during training.
             on_ready: told the seconds of a warm step, before the first one that counts.
             on_step: called after each step on rank 0.
-            replayed_schedule: learning-rate scale and momentum of each step, instead of the recipe's curves; a run
-                under a budget in seconds is repeated with those of its log.
+            repeated: the fits of a run under the clock that is repeated: number of steps, rates, phases and progress
+                are those of its log.
             parent: the stored network that the method is to start from.
             export: how tensors will be stored, which late quantisation looks at.
 
@@ -134,7 +135,7 @@ class Trainer:
         self._method, self._recipe, self._clock, self._data = method, recipe, clock, data
         self._seed, self._ranks, self._log, self._path = seed, ranks, log, checkpoint_path
         self._probe_export, self._validate, self._on_step = probe_export, validate, on_step
-        self._num_validations, self._replayed_schedule = num_validations, replayed_schedule
+        self._num_validations, self._repeated = num_validations, repeated
         self._flops_per_step, self._on_ready = flops_per_step, on_ready
         self._parent, self._parent_was_taken = parent, False
         self._stop_signal: int | None = None
@@ -163,6 +164,7 @@ class Trainer:
 
         Raises:
             UsageError: a parent was given, but the method has not asked for it.
+            RecordError: the run that is repeated had fewer fits.
             RunError: the budget does not hold one step and an export, or the loss is not a number.
             KeyboardInterrupt: the user or the scheduler asked to stop; the checkpoint is written.
         """
@@ -174,7 +176,12 @@ class Trainer:
             return self._restore_finished(network, self._pending)
         state = self._start(network, flops_per_step or self._method.flops_per_step, before_step)
         flops = self._flops_per_step if flops_per_step is None else self._count_flops(state)
-        self._clock.begin_segment(share, tokens_per_step=self._recipe.batch_tokens, flops_per_step=flops)
+        self._clock.begin_segment(
+            share,
+            tokens_per_step=self._recipe.batch_tokens,
+            flops_per_step=flops,
+            num_steps=len(state.logged.steps) if state.logged else None,
+        )
         if self._pending and self._num_fits == pending_fit:
             if self._recipe.compile:
                 self._warm_up(state)  # compiles outside the clock; the checkpoint then overwrites its effects
@@ -211,10 +218,14 @@ class Trainer:
     def calibrate(self, network: Network, *, num_tokens: int) -> dict[str, Tensor]:
         """Measure the inputs of the linear maps of `network` on the first `num_tokens` tokens of training.
 
-        Every rank runs all of them, so that the moments do not depend on the number of ranks.
+        Every rank runs all of them, so that the moments do not depend on the number of ranks. Its operations count, as
+        torch counts them; it takes neither steps nor tokens of a budget.
         """
-        tokens = calibration_batches(self._make_batches(), num_tokens)
-        return input_moments(network.to(self._ranks.device), tokens)
+        tokens = calibration_batches(self._recipe.batches(self._data.train, self._seed), num_tokens)
+        with FlopCounterMode(display=False) as counter:
+            moments = input_moments(network.to(self._ranks.device), tokens)
+        self._clock.count_flops(counter.get_total_flops())
+        return moments
 
     def _start(
         self,
@@ -226,21 +237,18 @@ class Trainer:
             network.to(self._ranks.device).train(),
             method=self._method,
             recipe=self._recipe,
-            batches=self._make_batches(),
+            batches=self._recipe.batches(self._data.train, self._seed),
             flops_per_step=flops_per_step,
             before_step=before_step,
+            logged=self._logged_fit(),
         )
 
-    def _make_batches(self) -> Batches:
-        recipe = self._recipe
-        return Batches(
-            self._data.train,
-            context=recipe.context,
-            micro_batch_sequences=recipe.micro_batch_sequences,
-            num_micro=recipe.num_micro_batches,
-            order=recipe.order,
-            seed=self._seed,
-        )
+    def _logged_fit(self) -> LoggedFit | None:
+        if self._repeated is None:
+            return None
+        if self._num_fits > len(self._repeated):
+            raise RecordError(f"the run had {len(self._repeated)} fits by its log, its method now asks for more")
+        return self._repeated[self._num_fits - 1]
 
     def _count_flops(self, state: FitState) -> float:
         """Count the operations of one step of a stage whose network is not the one that the run was planned with."""
@@ -252,9 +260,9 @@ class Trainer:
         saved_at = time.monotonic()
         while not ranks.share(clock.should_stop()):
             started = time.monotonic()
-            loss_nats, lr_scale, momentum = self._train_step(state)
+            loss_nats, decided = self._train_step(state)
             clock.count_step(state.teacher.flops_per_token * self._recipe.batch_tokens)
-            self._report(state, loss_nats, lr_scale, momentum, time.monotonic() - started)
+            self._report(state, loss_nats, decided, time.monotonic() - started)
             self._validate_if_due(state)
             if ranks.any(self._stop_signal is not None):
                 self._clock.stop("interrupt")
@@ -265,16 +273,21 @@ class Trainer:
                 saved_at = time.monotonic()
         self._save(state)
 
-    def _train_step(self, state: FitState) -> tuple[float, float, float]:
-        """Do one optimiser step; returns the mean loss of its tokens, the learning-rate scale and the momentum."""
+    def _train_step(self, state: FitState) -> tuple[float, LoggedStep]:
+        """Do one optimiser step; returns the mean loss of its tokens, and what the clock decided."""
         recipe, step = self._recipe, self._clock.segment_steps
         total_steps = self._ranks.share(self._clock.total_steps)
         # early in a timed run the estimate is far too low, and what has begun does not end again
         is_settled = self._ranks.share(not self._clock.budget.is_timed or self._clock.progress() >= MIN_PROGRESS)
         state.advance(step, total_steps if is_settled else math.inf)
-        lr_scale, momentum = self._schedule(state, step, total_steps)
+        logged = state.logged.steps[step] if state.logged else None
+        decided = logged or LoggedStep(
+            lr_scale=state.phases.lr_scale(recipe.lr_curve.value(step, total_steps)),
+            momentum=recipe.momentum_curve.value(step, total_steps),
+            progress=self._ranks.share(self._clock.progress()),
+        )
         if state.before_step is not None:
-            state.before_step(self._ranks.share(self._clock.progress()))
+            state.before_step(decided.progress)
         with self._as_seen(state):
             loss_nats = self._accumulate(state, state.phases.batch_index(step))
         if not loss_nats < float("inf"):
@@ -283,22 +296,15 @@ class Trainer:
                 "(--set train.matrix_lr=... train.embedding_lr=...) or set train.grad_clip=1.0"
             )
         state.optimisers.clip(recipe.grad_clip)
-        state.optimisers.set_schedule(lr_scale, momentum)
+        state.optimisers.set_schedule(decided.lr_scale, decided.momentum)
         state.optimisers.step()
         state.optimisers.zero_grad()
-        state.averages.update(step + 1, total_steps)
-        return loss_nats, lr_scale, momentum
+        state.average()
+        return loss_nats, decided
 
     def _as_seen(self, state: FitState) -> AbstractContextManager[None]:
         is_late = state.phases.has_begun("qat")
         return as_stored(state.network, self._method, self._export) if is_late else nullcontext()
-
-    def _schedule(self, state: FitState, step: int, total_steps: float) -> tuple[float, float]:
-        if self._replayed_schedule is not None:
-            return self._replayed_schedule[min(self._clock.num_steps, len(self._replayed_schedule) - 1)]
-        recipe = self._recipe
-        lr_scale = state.phases.lr_scale(recipe.lr_curve.value(step, total_steps))
-        return lr_scale, recipe.momentum_curve.value(step, total_steps)
 
     def _accumulate(self, state: FitState, index: int) -> float:
         """Sum gradients over this rank's micro-batches of batch `index`, then over ranks; returns the mean loss."""
@@ -357,7 +363,7 @@ class Trainer:
                 "since budgets in FLOPs and comparisons rest on it"
             )
 
-    def _report(self, state: FitState, loss_nats: float, lr_scale: float, momentum: float, seconds: float) -> None:
+    def _report(self, state: FitState, loss_nats: float, decided: LoggedStep, seconds: float) -> None:
         self.step_seconds.append(seconds)
         clock = self._clock
         if self._log is None:
@@ -369,10 +375,11 @@ class Trainer:
             "step",
             step=clock.num_steps,
             loss_nats=round(loss_nats, 6),
-            lr_scale=lr_scale,
-            momentum=momentum,
+            lr_scale=decided.lr_scale,
+            momentum=decided.momentum,
             seconds=round(clock.spent_seconds, 3),
             tokens=clock.num_tokens,
+            **({"progress": decided.progress} if clock.budget.is_timed else {}),
         )
         self._on_step(
             StepReport(

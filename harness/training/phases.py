@@ -1,7 +1,8 @@
-"""The phases of a fit: late quantisation, replay of the last batches, distillation from the averaged weights.
+"""The phases of a fit: late quantisation, replay of the last batches, distillation, a uniform average (SWA).
 
 A phase begins at the first step at or after its position and goes on to the end. Replay and distillation set the
-learning rates; replay says which batches are seen, also under distillation.
+learning rates; replay says which batches are seen, also under distillation. The average takes in what a step leaves, so
+that the weights after the step before its position are the first.
 """
 
 from __future__ import annotations
@@ -11,21 +12,23 @@ from typing import Any, Literal, get_args
 
 from harness.training.schedule import parse_position
 
-Phase = Literal["qat", "replay", "distill"]
+Phase = Literal["qat", "replay", "distill", "swa"]
 
 # Replay needs a batch that was seen and distillation weights that were averaged: both take a finished step.
-_FIRST_STEP: Mapping[Phase, int] = {"qat": 0, "replay": 1, "distill": 1}
+_FIRST_STEP: Mapping[Phase, int] = {"qat": 0, "replay": 1, "distill": 1, "swa": 0}
+# Steps before its position at which a phase begins.
+_LEAD: Mapping[Phase, int] = {"qat": 0, "replay": 0, "distill": 0, "swa": 1}
 
 
 def positions_as_logged(settings: Mapping[str, Any], first_steps: Mapping[str, int]) -> dict[str, str]:
-    """Return the positions that begin each phase where a run began it, for a repetition of a run under the clock.
+    """Return the positions that begin each phase where a fit began it, for its repetition.
 
     Args:
         settings: section `train` of the run.
-        first_steps: steps finished before each phase that has begun.
+        first_steps: steps of the fit finished before each phase that has begun.
     """
     asked = [phase for phase in get_args(Phase) if settings.get(f"{phase}_start")]
-    return {f"{phase}_start": str(first_steps[phase]) if phase in first_steps else "" for phase in asked}
+    return {f"{phase}_start": str(first_steps[phase] + _LEAD[phase]) if phase in first_steps else "" for phase in asked}
 
 
 class Phases:
@@ -62,7 +65,7 @@ class Phases:
         new: list[Phase] = [
             phase
             for phase, start in self._starts.items()
-            if phase not in self.begun and step >= max(_FIRST_STEP[phase], start.resolve(total_steps))
+            if phase not in self.begun and step >= max(_FIRST_STEP[phase], start.resolve(total_steps) - _LEAD[phase])
         ]
         self.begun |= dict.fromkeys(new, step)
         return new

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.training.schedule import Curve, PositionText, are_in_order, parse_position
+
+if TYPE_CHECKING:
+    from harness.data.batches import Batches
+    from harness.data.streams import TokenStream
 
 _Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -118,8 +122,6 @@ class Recipe(BaseModel):
             )
         if self.ema_decay and self.swa_start:
             raise ValueError("ema_decay and swa_start are both set, but one average is exported; set one")
-        if self.swa_start:
-            parse_position(self.swa_start)
         self._check_phases()
         if any(value < 0 for _, value in self.lr_curve.root):
             raise ValueError(f"lr_curve has a value below 0: {self.lr_curve.describe()}")
@@ -128,7 +130,7 @@ class Recipe(BaseModel):
         return self
 
     def _check_phases(self) -> None:
-        for name in ("qat_start", "replay_start", "distill_start"):
+        for name in ("swa_start", "qat_start", "replay_start", "distill_start"):
             if text := getattr(self, name):
                 try:
                     parse_position(text)
@@ -154,6 +156,19 @@ class Recipe(BaseModel):
     def micro_batch_sequences(self) -> int:
         """Windows of one micro-batch."""
         return self.micro_batch_tokens // self.context
+
+    def batches(self, stream: TokenStream, seed: int) -> Batches:
+        """Return the batches of a run over the training split."""
+        from harness.data.batches import Batches
+
+        return Batches(
+            stream,
+            context=self.context,
+            micro_batch_sequences=self.micro_batch_sequences,
+            num_micro=self.num_micro_batches,
+            order=self.order,
+            seed=seed,
+        )
 
 
 def _nearest_multiples(number: int, unit: int) -> str:

@@ -16,8 +16,9 @@ from harness.training.averaging import Averages
 from harness.training.checkpoint import restore_rng, rng_state
 from harness.training.distill import Teacher, distillation_loss
 from harness.training.optim import Optimisers, build_optimisers
-from harness.training.phases import Phases
+from harness.training.phases import Phases, positions_as_logged
 from harness.training.recipe import Recipe
+from harness.training.repetition import LoggedFit
 
 
 @dataclass(kw_only=True, slots=True)
@@ -27,12 +28,14 @@ class FitState:
     network: Network
     optimisers: Optimisers
     averages: Averages
+    has_ema: bool
     phases: Phases
     batches: Batches
     loss: Callable[[Tensor, Tensor], Tensor]
     distillation: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
     flops_per_step: Callable[[int], float]
     before_step: Callable[[float], None] | None
+    logged: LoggedFit | None
     teacher: Teacher = field(default_factory=Teacher)
     next_validation: int = 1
 
@@ -45,6 +48,11 @@ class FitState:
         """Let the average as it is now teach from `step` on."""
         self.phases.begun["distill"] = step
         self.teacher.freeze(self.network, self.averages)
+
+    def average(self) -> None:
+        """Take the weights that a step left into the average, where one is taken."""
+        if self.has_ema or self.phases.has_begun("swa"):
+            self.averages.update()
 
     def objective(self, tokens_BT: Tensor, targets_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss to descend, and the mean cross entropy in nats a token, which is reported."""
@@ -84,6 +92,7 @@ def start_fit(
     batches: Batches,
     flops_per_step: Callable[[int], float],
     before_step: Callable[[float], None] | None,
+    logged: LoggedFit | None = None,
 ) -> FitState:
     """Make the state of a fit that has not begun.
 
@@ -94,7 +103,11 @@ def start_fit(
         batches: in the order of training.
         flops_per_step: of this network.
         before_step: of the method.
+        logged: what this fit repeats, if anything.
     """
+    phases = recipe.model_dump()
+    if logged is not None:
+        phases |= positions_as_logged(phases, logged.phases)
 
     def distillation(tokens_BT: Tensor, teacher_BTV: Tensor, targets_BT: Tensor) -> tuple[Tensor, Tensor]:
         return distillation_loss(
@@ -108,13 +121,15 @@ def start_fit(
     return FitState(
         network=network,
         optimisers=build_optimisers(network, method.param_groups(network), recipe),
-        averages=Averages(network, ema_decay=recipe.ema_decay, swa_start=recipe.swa_start),
-        phases=Phases(recipe.model_dump()),
+        averages=Averages(network, ema_decay=recipe.ema_decay),
+        has_ema=recipe.ema_decay > 0,
+        phases=Phases(phases),
         batches=batches,
         loss=torch.compile(network.loss) if recipe.compile else network.loss,
         distillation=torch.compile(distillation) if recipe.compile else distillation,
         flops_per_step=flops_per_step,
         before_step=before_step,
+        logged=logged,
     )
 
 

@@ -21,9 +21,9 @@ class Scalar(nn.Module):
 
 
 def averaged(averages: Averages, network: Scalar, values: list[float]) -> float:
-    for step, value in enumerate(values, start=1):
+    for value in values:
         network.set(value)
-        averages.update(step, len(values))
+        averages.update()
     averages.copy_to(network)
     return float(network.weight.detach()[0])
 
@@ -43,38 +43,24 @@ def test_exponential_average_is_the_normalised_sum(decay: float) -> None:
     assert averaged(Averages(network, ema_decay=decay), network, values) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("start", "expected"),
-    [("0", 5.5), ("80%", 9.0), ("-1", 9.5), ("8", 9.0), ("100%", 10.0)],  # after steps 1..10, 8..10, 9..10
-)
-def test_uniform_average_from_a_position(start: str, expected: float) -> None:
+def test_uniform_average_by_hand() -> None:
     network = Scalar()
-    values = [float(i) for i in range(1, 11)]
-    assert averaged(Averages(network, swa_start=start), network, values) == pytest.approx(expected)
+    assert averaged(Averages(network), network, [1.0, 2.0, 6.0]) == pytest.approx(3.0)
 
 
-def test_an_average_once_begun_goes_on_when_the_estimated_end_moves() -> None:
-    network, averages = Scalar(), Averages(Scalar(), swa_start="80%")
-    averages = Averages(network, swa_start="80%")
-    averages.update(8, 10.0)
-    averages.update(9, 100.0)
-    assert averages.num_averaged == 2
-
-
-@pytest.mark.parametrize("options", [{}, {"swa_start": "1000"}])
-def test_without_an_average_the_weights_stay(options: dict[str, str]) -> None:
+def test_without_an_average_the_weights_stay() -> None:
     network = Scalar()
-    averages = Averages(network, **options)
-    assert averaged(averages, network, [1.0, 2.0, 4.0]) == 4.0
-    assert averages.num_averaged == 0
+    network.set(4.0)
+    Averages(network).copy_to(network)
+    assert network.weight.tolist() == [4.0, 4.0]
 
 
 def test_applied_puts_the_weights_back_also_after_an_error() -> None:
     network = Scalar()
     averages = Averages(network, ema_decay=0.5)
-    for step, value in enumerate((1.0, 4.0), start=1):
+    for value in (1.0, 4.0):
         network.set(value)
-        averages.update(step, 2)
+        averages.update()
     with pytest.raises(KeyError), averages.applied(network):
         assert network.weight.tolist()[0] == 3.0  # (0.5 * 1 + 1 * 4) / 1.5
         raise KeyError
@@ -87,18 +73,18 @@ def test_half_precision_weights_are_averaged_in_float32() -> None:
     averages = Averages(network, ema_decay=0.999)
     for step in range(1, 200):
         network.set(1.0 if step % 2 else 1.0078125)
-        averages.update(step, 200)
+        averages.update()
     state = averages.state_dict()["averages"]["weight"]
     assert state.dtype == torch.float32
     assert float(state[0]) == pytest.approx(1.0039, abs=1e-4)
 
 
-@pytest.mark.parametrize("options", [{"ema_decay": 0.9}, {"swa_start": "4"}, {"swa_start": "2"}])
-def test_a_restored_average_goes_on_bit_for_bit(options: dict[str, float | str]) -> None:
+@pytest.mark.parametrize("options", [{"ema_decay": 0.9}, {}])
+def test_a_restored_average_goes_on_bit_for_bit(options: dict[str, float]) -> None:
     def run(network: Scalar, averages: Averages, steps: range) -> None:
         for step in steps:
             network.set(1 / step)
-            averages.update(step, 10)
+            averages.update()
 
     straight = Scalar()
     averages = Averages(straight, **options)

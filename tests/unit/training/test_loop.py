@@ -11,7 +11,7 @@ import torch
 
 import harness.training.loop as loop
 from harness.data.shards import prepare
-from harness.errors import RunError
+from harness.errors import RecordError, RunError
 from harness.method import Method, Task, TrainingRun
 from harness.nn.network import Network
 from harness.records.logs import LogWriter, read_log
@@ -19,6 +19,8 @@ from harness.registry import find_method
 from harness.settings import resolve_settings
 from harness.training.budget import parse_budget
 from harness.training.clock import Clock
+from harness.training.recipe import Recipe
+from harness.training.repetition import LoggedFit, LoggedStep, read_fits
 
 INFO = find_method("dense")
 SETTINGS = resolve_settings(INFO, "tiny", ["num_layers=1", "batch_tokens=128", "micro_batch_tokens=128"])
@@ -75,10 +77,58 @@ def test_what_was_logged_after_the_checkpoint_stays_spent(
     assert steps[1].seconds < 3600 < steps[2].seconds
 
 
-def test_a_replayed_schedule_is_followed_over_stages(tmp_path: Path, two_stages: Method) -> None:
-    schedule = [(0.1 * step, 0.9) for step in range(10)]
-    train(tmp_path, two_stages, replayed_schedule=schedule)
-    assert [step.lr_scale for step in read_log(tmp_path).steps] == pytest.approx([lr for lr, _ in schedule])
+class Watched(INFO.load()):  # type: ignore[misc]
+    """Two fits of unlike speed under one clock; hears how far each is."""
+
+    def train(self, run: TrainingRun) -> Network:
+        self.heard: list[list[float]] = [[], []]
+        network = run.fit(self.build(), share=0.6, before_step=self.heard[0].append)
+        return run.fit(network, share=0.4, before_step=self.heard[1].append)
+
+
+def test_a_timed_run_of_two_fits_is_repeated_step_by_step(tmp_path: Path) -> None:
+    seconds = [0.0]
+
+    def pass_time(step: int) -> None:
+        seconds[0] += 2.0 if step <= 5 else 0.5
+
+    def run(name: str, recipe: Recipe, **arguments: Any) -> tuple[Method, dict[str, torch.Tensor]]:
+        method = Watched(SETTINGS.model, TASK)
+        return method, short_trainings.train(tmp_path / name, method, recipe, **arguments).state_dict()
+
+    recipe = SETTINGS.train.model_copy(update={"swa_start": "-3", "qat_start": "50%"})
+    clock = Clock(parse_budget("20s"), now=lambda: seconds[0])
+    first, network = run("timed", recipe, clock=clock, after_step=pass_time)
+    fits = read_fits(tmp_path / "timed")
+    assert [len(fit.steps) for fit in fits] == [5, 19]
+    assert all(fit.phases.keys() == {"swa", "qat"} for fit in fits)
+    again, repeated = run("again", recipe, num_steps=24, repeated=fits)
+    assert all(torch.equal(value, network[name]) for name, value in repeated.items())
+    assert [heard[1:] for heard in again.heard] == [heard[1:] for heard in first.heard]  # the first primes
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        ({"event": "step", "step": 1, "loss_nats": 1.0, "lr_scale": 1.0, "momentum": 0.9}, "misses rate, momentum or"),
+        ({"event": "fit", "step": "one"}, "without a whole step"),
+        ({"event": "fit", "step": 0}, "fit without steps"),
+        ({"event": "end"}, "where fits begin"),
+    ],
+)
+def test_a_log_that_does_not_hold_a_repetition_is_refused(tmp_path: Path, event: dict[str, Any], said: str) -> None:
+    with LogWriter(tmp_path) as log:
+        if event["event"] == "step":
+            log.write("fit", step=0)
+        log.write(event.pop("event"), **event)
+    with pytest.raises(RecordError, match=said):
+        read_fits(tmp_path)
+
+
+def test_a_method_that_now_has_more_fits_is_not_repeated(tmp_path: Path, two_stages: Method) -> None:
+    fit = LoggedFit(steps=(LoggedStep(lr_scale=1.0, momentum=0.9, progress=0.0),) * 2, phases={})
+    with pytest.raises(RecordError, match="had 1 fits by its log"):
+        train(tmp_path, two_stages, repeated=[fit])
 
 
 def test_operations_that_are_declared_too_low_are_refused(tmp_path: Path) -> None:
@@ -160,9 +210,12 @@ def test_calibration_sees_the_first_tokens_of_training(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(loop, "input_moments", listen)
     method = Calibrating(SETTINGS.model, TASK)
-    train(tmp_path, method)
+    clock = Clock(parse_budget("10steps"))
+    train(tmp_path, method, clock=clock)
     data = prepare("synthetic")
     windows = {bytes(data.train.read(at, at + 64)) for at in range(data.train.num_tokens - 64)}
     assert [batch.shape for batch in seen] == [(2, 64), (2, 64)]  # 129 tokens, rounded up to micro-batches of 128
     assert all(row.numpy().astype(data.train.read(0, 1).dtype).tobytes() in windows for batch in seen for row in batch)
     assert method.moments["blocks.0.mlp.up"].shape == (64, 64)
+    # Ten steps of one operation, as this file declares, and forward passes over 256 tokens with their moments.
+    assert clock.num_flops - 10 >= 2 * INFO.load()(SETTINGS.model, TASK).flops_per_step(128) / 3 * 0.95

@@ -292,6 +292,34 @@ def test_a_compiled_network_sees_what_the_file_gives_back(tmp_path: Path, name: 
         assert not torch.allclose(seen, before, atol=1e-3)
 
 
-def test_a_timed_run_is_repeated_with_the_logged_beginnings() -> None:
-    settings = {"qat_start": "50%", "replay_start": "", "distill_start": "-50"}
-    assert positions_as_logged(settings, {"qat": 17}) == {"qat_start": "17", "distill_start": ""}
+def test_beginnings_as_logged_begin_at_the_same_steps() -> None:
+    settings = {"qat_start": "50%", "swa_start": "-3", "replay_start": "", "distill_start": "-50"}
+    positions = positions_as_logged(settings, {"qat": 17, "swa": 18})
+    assert positions == {"qat_start": "17", "swa_start": "19", "distill_start": ""}
+    phases = Phases(positions)
+    assert [phases.advance(step, 1000) for step in (16, 17, 18)] == [[], ["qat"], ["swa"]]
+
+
+@pytest.mark.parametrize(
+    ("start", "first"),
+    [("0", 0), ("80%", 7), ("-1", 8), ("8", 7), ("100%", 9), ("1000", None)],  # the last of ten steps has index 9
+)
+def test_a_uniform_average_takes_in_what_its_position_finds(start: str, first: int | None) -> None:
+    phases = Phases({"swa_start": start})
+    begun = [step for step in range(10) if phases.advance(step, 10) == ["swa"]]
+    assert begun == ([] if first is None else [first])
+
+
+def test_the_weights_of_the_last_steps_are_averaged(tmp_path: Path) -> None:
+    left: list[np.ndarray] = []
+    method, settings = make("dense")
+    build, networks = method.build, []
+    method.build = lambda: networks.append(build()) or networks[-1]
+
+    def note(step: int) -> None:
+        left.append(networks[-1].get_parameter("blocks.0.mlp.up.weight").detach().numpy().copy())
+
+    recipe = settings.train.model_copy(update={"swa_start": "80%"})
+    network = short_trainings.train(tmp_path / "run", method, recipe, num_steps=STEPS, after_step=note)
+    averaged = network.get_parameter("blocks.0.mlp.up.weight").detach().numpy()
+    np.testing.assert_allclose(averaged, np.mean(left[-3:], axis=0), atol=1e-6)  # after steps 8, 9 and 10
