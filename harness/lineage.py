@@ -37,13 +37,16 @@ class ParentRecord:
         return [*self.record.lineage, parent]
 
 
-def load_parent(folder: Path) -> ParentRecord:
+def load_parent(asked: str | Path) -> ParentRecord:
     """Read a complete record and decode its artifact.
 
     Raises:
-        UsageError: it is not complete.
+        UsageError: no folder is named, or its record is not complete.
         RecordError: there is no record, or its file is not the one that it scored.
     """
+    if not str(asked):  # Path would take it for the current folder
+        raise UsageError("--from is empty; give the folder of a complete record")
+    folder = Path(asked)
     record = read_record(folder)
     if record.status != "complete" or record.artifact is None:
         raise UsageError(f"--from {folder}: the record is {record.status}; finish it with --resume {folder}")

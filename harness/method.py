@@ -195,7 +195,8 @@ class TrainingRun(Protocol):
             num_tokens: tokens to run, rounded up to whole micro-batches.
 
         Returns:
-            The second moments E[x x^T] (I, I), float64, of each `harness.nn.layers.Linear`, by its name.
+            The second moments (I, I), float64, of each `harness.nn.layers.Linear`, by its name: x x^T summed over its
+            calls, mean over tokens.
         """
         ...
 

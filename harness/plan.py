@@ -50,14 +50,19 @@ def make_plan(method: Method, settings: RunSettings, budget: Budget, data: Token
     """Build the network on the meta device (no memory, no time) and count.
 
     Raises:
-        RunError: a step, token or FLOP budget does not hold a single optimiser step.
+        RunError: a step, token or FLOP budget does not hold a single optimiser step; sizes are beyond 64 bits.
     """
     import torch
 
     from harness.training.optim import optimiser_flops, training_bytes
 
-    with torch.device("meta"):
-        network = method.build()
+    try:
+        with torch.device("meta"):
+            network = method.build()
+    except RuntimeError as error:
+        if "overflow" not in str(error):
+            raise
+        raise RunError(f"the network is larger than any memory ({error}): choose smaller --set options") from error
     recipe = settings.train
     groups = method.param_groups(network)
     flops = method.flops_per_step(recipe.batch_tokens) + optimiser_flops(network, groups, recipe)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from harness.plan import MAX_EPOCHS
 from harness.tables import Table, fmt
+from harness.training.phases import describe_surprises
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,6 +60,8 @@ class TerminalReporter:
         Table(title="plan", columns=("what", "value"), rows=rows).print_to(self._console)
         if plan.max_steps is not None:
             self._warn_epochs(plan.epochs(plan.max_steps))
+            for surprise in describe_surprises(settings.model_dump(), plan.max_steps):
+                self._console.print(f"warning: train.{surprise}")
 
     def stepped(self, report: StepReport) -> None:
         """Move the bar."""

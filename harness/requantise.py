@@ -28,7 +28,7 @@ from harness.method import ExportSettings
 from harness.records.native import ARTIFACT_FILE, read_record
 from harness.records.safeio import hash_file
 from harness.records.schema import Record
-from harness.scoring import EvalMode, ScoreRequest, score_in_fresh_process
+from harness.scoring import ScoreRequest, score_in_fresh_process
 from harness.training.calibration import Passes, calibration_batches, input_moments
 from harness.training.ranks import choose_device
 from harness.training.recipe import Recipe
@@ -85,15 +85,8 @@ class StoredNetwork:
         self.device, self._data_dir = choose_device(device), data_dir
         self.loaded: LoadedArtifact = load_artifact(folder / ARTIFACT_FILE, self.device)
         self.export = ExportSettings.model_validate(self.record.settings.export)
-        # A record can end with a part that no Linear of the rebuilt network stands for; those are rounded plainly.
-        self.rounded_plainly: set[str] = set()
-
-    @property
-    def eval_mode(self) -> EvalMode:
-        """How the record was scored."""
-        assert self.record.metrics.test is not None, "complete records have a score"
-        mode = self.record.metrics.test.eval_mode
-        return EvalMode(mode=mode.mode, context=mode.context, stride=mode.stride)
+        # Stored matrices that no Linear of the rebuilt network stands for: GPTQ leaves them as they are rounded.
+        self.without_moments: set[str] = set()
 
     @cached_property
     def matrices(self) -> frozenset[str]:
@@ -141,7 +134,7 @@ class StoredNetwork:
         module, _, leaf = tensor.name.rpartition(".")
         moment = moments.get(module) if leaf == "weight" else None
         if moment is None or tensor.value.shape[1:] != (len(moment),):
-            self.rounded_plainly.add(tensor.name)
+            self.without_moments.add(tensor.name)
             return None
         return moment
 
@@ -189,14 +182,8 @@ class StoredNetwork:
         return data
 
     def _score_file(self, path: Path) -> float:
-        request = ScoreRequest(
-            artifact=str(path.resolve()),
-            data=self.record.data.name,
-            data_dir=str(self._data_dir) if self._data_dir else None,
-            encoding_errors=self.record.data.encoding_errors,
-            splits=("tune",),
-            eval_mode=self.eval_mode,
-            device=self.device,
+        request = ScoreRequest.for_record(
+            self.record, path, data_dir=self._data_dir, device=self.device, splits=("tune",)
         )
         return float(score_in_fresh_process(request)["metrics"]["tune"]["val_bpb"])
 

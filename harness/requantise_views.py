@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.files import write_atomic
+from harness.scoring import EvalMode
 from harness.tables import Table, View, fmt
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def quantise_view(folder: Path, options: QuantiseOptions, say: Callable[[str], N
     check_choices(schemes, modes)
     if options.out is not None and not options.out.parent.is_dir():
         raise UsageError(f"--out {options.out}: there is no folder {options.out.parent}; make it first")
+    if options.out is not None and options.out.is_dir():
+        raise UsageError(f"--out {options.out} is a folder; give the name of a JSON file")
     network = StoredNetwork(folder, data_dir=options.data_dir, device=options.device, say=say)
     scores = requantise(network, schemes, modes, calibration_tokens=options.calibration_tokens)
     frontier = None
@@ -80,7 +83,7 @@ def _view(
         "record": str(network.folder),
         "artifact_sha256": network.loaded.artifact.sha256,
         "split": "tune",
-        "eval_mode": asdict(network.eval_mode),
+        "eval_mode": asdict(EvalMode.of_record(network.record)),
         "device": network.device,
         "calibration_tokens": options.calibration_tokens,
         "before": asdict(network.before),
@@ -94,7 +97,7 @@ def _view(
 def _tables(
     network: StoredNetwork, scores: Sequence[FileScore], frontier: Frontier | None, notes: Sequence[str]
 ) -> Iterator[Table]:
-    mode = network.eval_mode
+    mode = EvalMode.of_record(network.record)
     where = f"tune split, eval {mode.mode}, window {mode.context}, stride {mode.stride}"
     yield _files_table(f"{network.folder}, {where}", [network.before, *scores])
     if frontier is not None:
@@ -137,7 +140,10 @@ def _notes(network: StoredNetwork) -> Iterator[str]:
             f"the record stores its matrices as {network.export.matrices}; they are quantised a second time here. "
             "Train with --set export.matrices=fp32 to compare schemes"
         )
-    if network.rounded_plainly:
-        names = sorted(network.rounded_plainly)
+    if network.without_moments:
+        names = sorted(network.without_moments)
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        yield f"no linear map of that name, so no moments; rounded plainly: {', '.join(names[:5])}{more}"
+        yield (
+            "no linear map of that name, so no moments: GPTQ rounds, the sweep assumes independent inputs of unit "
+            f"variance: {', '.join(names[:5])}{more}"
+        )

@@ -60,7 +60,7 @@ def start_run(
         clock = Clock(parse_budget(request.budget), num_devices=ranks.size)
         info = find_method(request.method)
         settings = resolve_settings(info, request.preset, request.overrides)
-        parent = load_parent(Path(request.parent)) if request.parent else None
+        parent = load_parent(request.parent) if request.parent is not None else None
         setting = Setting(request, info, settings, ranks, clock, reporter, data_dir, held, parent)
         return _execute(prepare_job(setting, out=out))
 
@@ -142,7 +142,7 @@ def repeat_run(
 
 
 def _parent_again(request: RunRequest, folder: Path, record: Record) -> ParentRecord | None:
-    return reload_parent(request.parent, folder, record.lineage) if request.parent else None
+    return reload_parent(request.parent, folder, record.lineage) if request.parent is not None else None
 
 
 @contextmanager
@@ -171,7 +171,7 @@ def _execute(job: Job, *, is_new: bool = True) -> Path | None:
         job.reporter.said(f"interrupted; go on with: harness run --resume {job.folder}")
         raise
     except HarnessError as error:
-        if isinstance(error, SmallBudgetError) and is_new and not job.clock.num_steps:
+        if isinstance(error, SmallBudgetError | UsageError) and is_new and not job.clock.num_steps:
             _remove(job)  # nothing of it could be resumed
         else:
             _close(job, "failed", str(error))

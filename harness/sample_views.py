@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,18 @@ def samples_view(paths: Sequence[Path], sampling: Sampling, *, data_dir: Path | 
         exact = found.record.metrics.test
         if exact is None or found.record.status != "complete":
             raise UsageError(f"{found.folder}: the record is {found.record.status}; finish it with --resume")
+        mode = EvalMode.of_record(found.record)
         sampled = _score(found, sampling, data_dir, torch_device)
-        data.append({"folder": str(found.folder), "seed": sampling.seed, "sampled": sampled})
+        whole = {
+            "loss_nats": exact.loss_nats,
+            "token_accuracy": exact.token_accuracy,
+            "eval_mode": asdict(mode),
+        }
+        data.append({"folder": str(found.folder), "seed": sampling.seed, "sampled": sampled, "whole_split": whole})
         rows.append(
             (
                 str(found.folder),
+                f"{mode.mode} {mode.context}/{mode.stride}",
                 fmt(exact.loss_nats),
                 f"{fmt(sampled['loss_nats'])} +- {fmt(sampled['loss_nats_se'])}",
                 f"{exact.token_accuracy:.2%}",
@@ -54,26 +62,23 @@ def samples_view(paths: Sequence[Path], sampling: Sampling, *, data_dir: Path | 
             )
         )
     table = Table(
-        title=f"{sampling.num_batches} random batches of {sampling.batch_windows} windows (seed {sampling.seed}), "
-        "+- one standard error, beside the whole test split",
-        columns=("record", "nats/token", "sampled", "accuracy", "sampled", "sampled tokens"),
+        title=f"{sampling.num_batches} random batches of {sampling.batch_windows} windows (seed {sampling.seed}), no "
+        "context before a window, +- one standard error, beside the whole test split",
+        columns=("record", "whole split: eval", "nats/token", "sampled", "accuracy", "sampled", "sampled tokens"),
         rows=rows,
-        right=frozenset(range(1, 6)),
+        right=frozenset(range(2, 7)),
     )
     return View(tables=[table], data=data)
 
 
 def _score(found: Found, sampling: Sampling, data_dir: Path | None, device: str) -> dict[str, Any]:
-    record = found.record
-    assert record.metrics.test is not None, "only complete records are scored"
-    context = record.metrics.test.eval_mode.context
-    request = ScoreRequest(
-        artifact=str((found.folder / ARTIFACT_FILE).resolve()),
-        data=record.data.name,
-        data_dir=str(data_dir) if data_dir else None,
-        encoding_errors=record.data.encoding_errors,
-        eval_mode=EvalMode(context=context, stride=context),
+    context = EvalMode.of_record(found.record).context
+    request = ScoreRequest.for_record(
+        found.record,
+        found.folder / ARTIFACT_FILE,
+        data_dir=data_dir,
         device=device,
+        eval_mode=EvalMode(context=context, stride=context),
         sampling=sampling,
     )
     result: dict[str, Any] = score_in_fresh_process(request)["metrics"]["test"]

@@ -6,6 +6,7 @@ Letters: B windows of a batch, T tokens of a window, V token ids.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from statistics import fmean, stdev
 from typing import Any
 
@@ -17,6 +18,8 @@ from harness.data.streams import TokenStream
 from harness.errors import RunError, UsageError
 from harness.nn.network import Network
 from harness.scoring import Sampling
+
+_PIECE_TOKENS = 8192
 
 
 @torch.no_grad()
@@ -48,11 +51,12 @@ def score_samples(network: Network, stream: TokenStream, sampling: Sampling, *, 
     network.eval()
     losses, accuracies = [], []
     for starts_B in starts_NB:
-        rows = [stream.read(int(start), int(start) + context + 1).astype(np.int64) for start in starts_B]
-        tokens_BT = torch.from_numpy(np.stack(rows)).to(device)
-        logits_BTV, targets_BT = network(tokens_BT[:, :-1], last=context), tokens_BT[:, 1:]
-        losses.append(float(F.cross_entropy(logits_BTV.transpose(1, 2).double(), targets_BT)))
-        accuracies.append(float((logits_BTV.argmax(-1) == targets_BT).double().mean()))
+        # in pieces, so that memory does not grow with the batch
+        pieces = np.array_split(starts_B, math.ceil(len(starts_B) * context / _PIECE_TOKENS))
+        scored = [_score_windows(network, stream, starts, context, device) for starts in pieces]
+        loss_sum, num_right = np.sum(scored, axis=0)
+        losses.append(loss_sum / (len(starts_B) * context))
+        accuracies.append(num_right / (len(starts_B) * context))
     network.train(was_training)
     if not np.isfinite(losses).all():
         raise RunError("the network gives logits that are not finite, so there is no score")
@@ -64,3 +68,14 @@ def score_samples(network: Network, stream: TokenStream, sampling: Sampling, *, 
         "token_accuracy_se": stdev(accuracies) / root,
         "num_tokens": sampling.num_batches * sampling.batch_windows * context,
     }
+
+
+def _score_windows(
+    network: Network, stream: TokenStream, starts: Iterable[int], context: int, device: torch.device
+) -> tuple[float, float]:
+    """Return the nats of all targets of some windows, and how many of them the network ranks first."""
+    rows = [stream.read(int(start), int(start) + context + 1).astype(np.int64) for start in starts]
+    tokens_BT = torch.from_numpy(np.stack(rows)).to(device)
+    logits_BTV, targets_BT = network(tokens_BT[:, :-1], last=context), tokens_BT[:, 1:]
+    nats = F.cross_entropy(logits_BTV.transpose(1, 2).double(), targets_BT, reduction="sum")
+    return float(nats), float((logits_BTV.argmax(-1) == targets_BT).sum())

@@ -11,11 +11,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from harness.errors import HarnessError, RunError, UsageError
+
+if TYPE_CHECKING:
+    from harness.records.schema import Record
 
 Mode = Literal["sliding", "challenge", "challenge-sliding"]
 TEST_PURPOSE = "score the artifact"  # why the test split is opened, once
@@ -37,6 +40,13 @@ class EvalMode:
     mode: Mode = "sliding"
     context: int
     stride: int
+
+    @classmethod
+    def of_record(cls, record: Record) -> EvalMode:
+        """Return how a complete record was scored."""
+        assert record.metrics.test is not None, "complete records have a score"
+        mode = record.metrics.test.eval_mode
+        return cls(mode=mode.mode, context=mode.context, stride=mode.stride)
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
@@ -93,6 +103,21 @@ class ScoreRequest:
     device: str = "cpu"
     scores_path: str | None = None
     sampling: Sampling | None = None
+
+    @classmethod
+    def for_record(
+        cls, record: Record, artifact: Path, *, data_dir: Path | None, device: str, **changes: Any
+    ) -> ScoreRequest:
+        """Ask for the scores of a file on the text and in the eval mode of a complete record, but for `changes`."""
+        asked = cls(
+            artifact=str(artifact.resolve()),
+            data=record.data.name,
+            data_dir=str(data_dir) if data_dir else None,
+            encoding_errors=record.data.encoding_errors,
+            eval_mode=EvalMode.of_record(record),
+            device=device,
+        )
+        return replace(asked, **changes)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from harness.errors import UsageError, suggest
 from harness.method import ExportSettings, Method, Settings
+from harness.records.safeio import MAX_INTEGER
 from harness.registry import MethodInfo
 from harness.training.recipe import Recipe
 
@@ -66,12 +67,22 @@ def _validate(model: type[Model], values: Mapping[str, Any], where: str) -> Mode
         raise UsageError(f"{where}{f'.{key}' if key else ''}: {message}{got}") from error
 
 
+def _check_integers(value: Any, where: str) -> None:
+    """Refuse whole numbers that a record cannot hold."""
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise UsageError(f"{where}: {value} is beyond the {MAX_INTEGER:,} that a record holds")
+    for key, child in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        _check_integers(child, f"{where}.{key}")
+
+
 def validate_settings(method: type[Method], values: Mapping[str, Any]) -> RunSettings:
     """Check settings by section, as stored in a record or a `config.toml`.
 
     Raises:
         UsageError: a key is unknown or a value is out of its range; names the key.
     """
+    for section in SECTIONS:
+        _check_integers(values.get(section, {}), section)
     return RunSettings(
         model=_validate(method.settings_class, values.get("model", {}), "model"),
         train=_validate(Recipe, values.get("train", {}), "train"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -10,11 +9,10 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from baselines.quantised.fake import QuantisedLinear, QuantisedWeight, fake_quantise
-from harness.artifact.container import PlannedTensor
 from harness.artifact.schemes import parse_scheme
 from harness.backbone import BackboneMethod, BackboneSettings
 from harness.errors import UsageError
-from harness.method import ExportSettings, Role, TrainingRun
+from harness.method import Role, Setup, TrainingRun
 from harness.nn.config import LinearRole
 from harness.nn.inits import Init, normal, uniform_fan_in, zeros
 from harness.nn.layers import LinearFactory, dense_factory
@@ -37,6 +35,20 @@ class QuantisedSettings(BackboneSettings):
         if self.qat and parse_scheme(self.qat).kind not in ("grid", "ternary"):
             raise UsageError(
                 f"qat: {self.qat} is not idempotent. Set it to int4..int8 or ternary with -row or -tensor."
+            )
+        return self
+
+    def settle(self, setup: Setup) -> Self:
+        """Return the settings as they are.
+
+        Raises:
+            UsageError: the matrices would be stored under another scheme than they are trained for.
+        """
+        matrices = setup.export.matrices
+        if self.qat and matrices != self.qat and parse_scheme(matrices).kind != "float":
+            raise UsageError(
+                f"trained for qat={self.qat}, to be stored as {matrices}: that would round twice. "
+                f"Set export.matrices={self.qat}, or qat to it."
             )
         return self
 
@@ -99,20 +111,6 @@ class Quantised(BackboneMethod):
     def role_of(self, name: str) -> Role:
         """Weights under training are matrices; the rest is as in the backbone."""
         return "matrix" if name.endswith(".latent") else super().role_of(name)
-
-    def export(self, network: Network, export: ExportSettings) -> Sequence[PlannedTensor]:
-        """Store each tensor under the scheme of its role.
-
-        Raises:
-            UsageError: the matrices were trained for another scheme.
-        """
-        qat = self.settings.qat
-        if qat and export.matrices != qat and parse_scheme(export.matrices).kind != "float":
-            raise UsageError(
-                f"trained for qat={qat}, to be stored as {export.matrices}: that would round twice. "
-                f"Set export.matrices={qat}, or qat to it."
-            )
-        return super().export(network, export)
 
 
 METHOD = Quantised

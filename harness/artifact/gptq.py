@@ -72,7 +72,7 @@ def quantise_gptq(
         name: what an error calls the matrix.
 
     Raises:
-        UsageError: unknown scheme, or one without a scale.
+        UsageError: unknown scheme, or one without a scale; scales of the caller with `keeps_better_rows`.
         RunError: the moment has another shape, holds NaN or is far from positive; the weight holds NaN.
     """
     settings, parsed = settings or GptqSettings(), parse_scheme(scheme)
@@ -81,6 +81,8 @@ def quantise_gptq(
     plain = quantise(weight_OI, scheme, name=name)
     moment = check_moment(moment_II, plain.shape, name)
     assert plain.scale is not None
+    if scale_O is not None and settings.keeps_better_rows:
+        raise UsageError(f"{name}: rows rounded against the scheme's own scales cannot replace rows of other scales")
     used_O = plain.scale.astype(np.float32) if scale_O is None else scale_O
     divisor_O = np.broadcast_to(np.where(used_O > 0, used_O, np.inf), plain.shape[:1]).astype(np.float64)
     weight = np.asarray(weight_OI, dtype=np.float32).astype(np.float64)

@@ -29,17 +29,20 @@ def calibration_batches(batches: Batches, num_tokens: int) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def input_moments(network: Network, batches: Iterable[Tensor], *, passes: Passes = "all") -> dict[str, Tensor]:
-    """Return E[x x^T] (I, I), float64, over all tokens and calls of each linear map, by its name.
+    """Return the sum of x x^T (I, I) over the calls of each linear map, mean over tokens, float64, by its name.
+
+    For a map that a token passes once this is E[x x^T]. For one that runs at several depths an error of its weight
+    counts at each of them, so errors of several maps add up on one scale.
 
     Args:
         network: on its device; its mode and weights are left as they are.
         batches: token ids of shape (B, T), at least one.
-        passes: of a map that runs at several depths, the mean over "all" of them, or only its "first" call in each
-            forward pass, which is all that calibration without regard to loops sees.
+        passes: of a map that runs at several depths, "all" calls, or only its "first" in each forward pass, which is
+            all that calibration without regard to loops sees.
     """
     maps = {name: module for name, module in network.named_modules() if isinstance(module, Linear)}
     sums: dict[str, Tensor] = {}
-    counts = dict.fromkeys(maps, 0)
+    num_tokens = 0
     called: set[str] = set()
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -51,7 +54,6 @@ def input_moments(network: Network, batches: Iterable[Tensor], *, passes: Passes
             # float32 within a batch, float64 over them: sums of many batches would lose digits.
             moment_II = (x_NI.T @ x_NI).double()
             sums[name] = sums[name] + moment_II if name in sums else moment_II
-            counts[name] += len(x_NI)
 
         return add
 
@@ -63,5 +65,6 @@ def input_moments(network: Network, batches: Iterable[Tensor], *, passes: Passes
         network.eval()
         for tokens_BT in batches:
             called.clear()
+            num_tokens += tokens_BT.numel()
             network(tokens_BT.to(next(network.parameters()).device))
-    return {name: moment_II / counts[name] for name, moment_II in sums.items()}
+    return {name: moment_II / num_tokens for name, moment_II in sums.items()}

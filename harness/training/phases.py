@@ -7,7 +7,7 @@ that the weights after the step before its position are the first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
 from harness.training.schedule import parse_position
@@ -29,6 +29,17 @@ def positions_as_logged(settings: Mapping[str, Any], first_steps: Mapping[str, i
     """
     asked = [phase for phase in get_args(Phase) if settings.get(f"{phase}_start")]
     return {f"{phase}_start": str(first_steps[phase] + _LEAD[phase]) if phase in first_steps else "" for phase in asked}
+
+
+def describe_surprises(settings: Mapping[str, Any], total_steps: int) -> Iterator[str]:
+    """Say which phases never begin in a run of so many steps, or before any of it could be as their position asks."""
+    for phase in get_args(Phase):
+        if text := str(settings.get(f"{phase}_start", "")):
+            first = parse_position(text).resolve(total_steps) - _LEAD[phase]
+            if first >= total_steps:
+                yield f"{phase}_start = {text} is never reached in {total_steps:,} steps"
+            elif first < -_LEAD[phase]:
+                yield f"{phase}_start = {text} is before the run of {total_steps:,} steps: it begins at once"
 
 
 class Phases:

@@ -11,7 +11,7 @@ from harness.errors import missing_extra
 from harness.records.native import ARTIFACT_FILE
 from harness.records.schema import Record
 from harness.records.scores import SCORES_FILE, read_scores
-from harness.scoring import EvalMode, ScoreRequest, score_in_fresh_process
+from harness.scoring import ScoreRequest, score_in_fresh_process
 from harness.verify.replay import Rescored, Retrainer, Scorer
 
 
@@ -38,20 +38,13 @@ def make_scorer(data_dir: Path | None, device: str) -> Scorer:
     torch_device = _choose_device(device)
 
     def score(folder: Path, record: Record) -> Rescored:
-        assert record.metrics.test is not None, "only complete records are scored again"
-        mode = record.metrics.test.eval_mode
         with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
-            result = score_in_fresh_process(
-                ScoreRequest(
-                    artifact=str((folder / ARTIFACT_FILE).resolve()),
-                    data=record.data.name,
-                    data_dir=str(data_dir) if data_dir else None,
-                    encoding_errors=record.data.encoding_errors,
-                    eval_mode=EvalMode(mode=mode.mode, context=mode.context, stride=mode.stride),
-                    device=torch_device,
-                    scores_path=str(Path(scratch, SCORES_FILE)),
-                )
+            scores_path = str(Path(scratch, SCORES_FILE))
+            artifact = folder / ARTIFACT_FILE
+            request = ScoreRequest.for_record(
+                record, artifact, data_dir=data_dir, device=torch_device, scores_path=scores_path
             )
+            result = score_in_fresh_process(request)
             blocks = read_scores(Path(scratch))
         return Rescored(
             metrics=result["metrics"]["test"],

@@ -3,8 +3,8 @@
     python -m methods.recursive.stress --budget 200steps --loops 1-5
 
 Each network is stored as float32 matrices and float16 tables, then with the int6 quantiser of the Frugendorff record:
-by rounding, with GPTQ that sees the first pass of the shared blocks only, and with GPTQ that sees all passes. A folder
-that holds a finished record already is not trained again.
+by rounding, with GPTQ that sees the first pass of the shared blocks only, and with GPTQ that sees all passes. A
+finished record of the same settings is not trained again, an interrupted one goes on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from pathlib import Path
 
 from harness.cli import run_command
 from harness.errors import HarnessError, UsageError
-from harness.records.native import read_record
+from harness.job import RunRequest
+from harness.records.native import RECORD_FILE, read_config, read_record
 from harness.tables import Table, fmt
 
 DEFAULT_SCHEME = "frugendorff-int6"
@@ -68,14 +69,26 @@ def measure(folder: Path, loops: int, schemes: Sequence[str], options: argparse.
     """Train a network unless its record is there, quantise it, and return a row for each scheme.
 
     Raises:
-        UsageError: a command failed; what it said is on standard error.
+        UsageError: the folder holds a record of other settings.
+        SystemExit: a command failed, with its exit code; what it said is on standard error.
     """
     place = ["--device", options.device, *(["--data-dir", options.data_dir] if options.data_dir else [])]
-    if not _is_complete(folder):
-        sets = [f"loops={loops}", "export.matrices=fp32", "export.embeddings=fp16", *options.overrides]
-        asked = ["--method", "recursive", "--preset", options.preset, "--budget", options.budget]
-        data = ["--data", options.data, "--seed", str(options.seed)]
-        _run(["run", *asked, *data, *[word for text in sets for word in ("--set", text)], "--out", str(folder), *place])
+    request = RunRequest(
+        method="recursive",
+        preset=options.preset,
+        budget=options.budget,
+        data=options.data,
+        seed=options.seed,
+        overrides=(f"loops={loops}", "export.matrices=fp32", "export.embeddings=fp16", *options.overrides),
+    )
+    if not (folder / RECORD_FILE).exists():
+        asked = ["--method", request.method, "--preset", request.preset, "--budget", request.budget]
+        data = ["--data", request.data, "--seed", str(request.seed), "--out", str(folder)]
+        _run(["run", *asked, *data, *[word for text in request.overrides for word in ("--set", text)], *place])
+    else:
+        _check_same(folder, request)
+        if read_record(folder).status != "complete":
+            _run(["run", "--resume", str(folder), *place])
     with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
         out = Path(scratch, "found.json")
         asked = [word for scheme in schemes for word in ("--scheme", scheme)]
@@ -110,15 +123,21 @@ def stress_table(rows: Sequence[Row]) -> Table:
     return Table(title="bits/byte of the tune split", columns=columns, rows=cells, right=frozenset({0, 2, 3, 4, 5}))
 
 
-def _is_complete(folder: Path) -> bool:
-    return (folder / "record.json").is_file() and read_record(folder).status == "complete"
+def _check_same(folder: Path, request: RunRequest) -> None:
+    from harness.preparation import request_from_config  # imports torch
+
+    found = request_from_config(folder, read_config(folder))
+    for key in ("method", "preset", "budget", "data", "seed", "overrides"):
+        made, asked = getattr(found, key), getattr(request, key)
+        if made != asked:
+            raise UsageError(f"{folder} was made with {key} = {made!r}, not {asked!r}; choose another --out")
 
 
 def _run(arguments: list[str]) -> None:
     with contextlib.redirect_stdout(sys.stderr):
         code = run_command(arguments)
     if code:
-        raise UsageError(f"harness {' '.join(arguments[:2])} ended with exit code {code}; see its error above")
+        raise SystemExit(code)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -166,6 +166,8 @@ def test_unfinished_and_altered_parents_are_refused(parent: Path, tmp_path: Path
         load_parent(unfinished)
     with pytest.raises(RecordError, match="nowhere"):
         load_parent(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="--from is empty"):
+        run(tmp_path / "empty", parent="")  # as of a script whose variable is not set
 
 
 def test_a_parent_of_another_shape_is_refused(parent: Path, tmp_path: Path) -> None:
@@ -184,6 +186,7 @@ def test_a_method_that_ignores_its_parent_is_refused(
     monkeypatch.setattr(find_method("dense").load(), "train", train)
     with pytest.raises(UsageError, match="--from: this method does not start from a record"):
         run(tmp_path / "deaf", parent=parent)
+    assert not (tmp_path / "deaf").exists()  # the corrected command may take the same name
 
 
 def test_the_command_line_says_what_it_starts_from(

@@ -39,6 +39,7 @@ def looped(small_text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--sweep-points", "1"], "--sweep-points"),
         (["--calibration-tokens", "0"], "--calibration-tokens"),
         (["--out", "nowhere/found.json"], "there is no folder nowhere"),
+        (["--out", "."], "--out . is a folder"),
         (["--device", "tpu"], "--device tpu"),
     ],
 )
@@ -63,6 +64,15 @@ def test_records_that_cannot_be_used(looped: Path, tmp_path: Path, capsys) -> No
     (altered / "record.json").write_text(json.dumps({**record, "status": "running"}))
     assert run_command(["quantise", str(altered)]) == 2
     assert "finish it with harness run --resume" in capsys.readouterr().err
+
+
+def test_a_network_trained_for_one_scheme_is_stored_under_another(small_text: str, tmp_path: Path) -> None:
+    options = [word for text in ("qat=int4-row", "export.matrices=int4-row") for word in ("--set", text)]
+    folder = make_record("quantised", tmp_path / "qat", small_text, *options)
+    out = tmp_path / "found.json"
+    asked = ["--scheme", "int8-row", "--gptq", "none", "--device", "cpu", "--out", str(out)]
+    assert run_command(["quantise", str(folder), *asked]) == 0
+    assert "quantised a second time" in json.loads(out.read_text())["notes"][0]
 
 
 def test_files_are_written_scored_and_listed(looped: Path, tmp_path: Path, capsys) -> None:
@@ -110,7 +120,7 @@ def test_tensors_without_a_linear_map_are_named(small_text: str, tmp_path: Path,
     capsys.readouterr()
     assert run_command(["quantise", str(folder), "--gptq", "all", *CALIBRATION]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "rounded plainly" in said
+    assert "no linear map of that name, so no moments: GPTQ rounds" in said
     assert "quantised a second time" in said
 
 

@@ -400,6 +400,14 @@ def test_a_model_beyond_the_memory_is_refused_before_it_is_made(tmp_path: Path, 
     assert not (tmp_path / "huge").exists()
 
 
+def test_a_model_beyond_64_bits_is_refused(tmp_path: Path, capsys) -> None:
+    arguments = ["run", "--method", "dense", "--preset", "tiny", "--data", "synthetic", "--budget", "1steps"]
+    out = tmp_path / "huge"
+    assert run_command([*arguments, "--device", "cpu", "--out", str(out), "--set", f"width={10**15}"]) == 4
+    assert "larger than any memory" in capsys.readouterr().err
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(("memory_bytes", "advice"), [(10**9, "micro_batch_tokens"), (3 * 10**6, "smaller preset")])
 def test_out_of_memory_names_what_fills_it(memory_bytes: int, advice: str, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("harness.plan.device_memory_bytes", lambda device: memory_bytes)

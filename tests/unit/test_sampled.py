@@ -9,6 +9,7 @@ import pytest
 import torch
 from test_evaluate import Bigram, FakeStream
 
+import harness.sampled as sampled
 from harness.errors import RunError, UsageError
 from harness.sample_views import parse_samples
 from harness.sampled import score_samples
@@ -47,6 +48,14 @@ def test_the_last_window_ends_with_the_split_and_the_mode_is_left() -> None:
         score_samples(network, make_stream(8), Sampling(num_batches=2, batch_windows=1), context=7)["num_tokens"] == 14
     )
     assert network.training
+
+
+def test_pieces_of_a_batch_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Bigram(torch.log(torch.tensor([[0.25, 0.75], [0.1, 0.9]])))
+    sampling = Sampling(num_batches=4, batch_windows=5)
+    whole = score_samples(network, make_stream(200), sampling, context=3)
+    monkeypatch.setattr(sampled, "_PIECE_TOKENS", 6)
+    assert score_samples(network, make_stream(200), sampling, context=3) == pytest.approx(whole, rel=1e-12)
 
 
 def test_wrong_input_is_refused() -> None:

@@ -42,6 +42,8 @@ def test_the_last_override_wins() -> None:
         ("train.matrix_lr=fast", "train.matrix_lr"),
         ("train.context=-1", "train.context"),
         ("export.matrices=int99", "int99"),
+        ("replay_batches=99999999999999999999", "train.replay_batches: 99999999999999999999 is beyond the"),
+        ("swa_start=soon", "train: swa_start: 'soon' is no position"),
     ],
 )
 def test_wrong_overrides_get_one_line(override: str, said: str) -> None:

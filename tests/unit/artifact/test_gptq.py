@@ -28,6 +28,12 @@ def test_symbols_equal_the_published(shared_dir: Path) -> None:
     assert np.array_equal(found.symbols, symbols)
 
 
+def test_rows_of_other_scales_are_not_mixed() -> None:
+    weight, moment = make_case()
+    with pytest.raises(UsageError, match="cannot replace rows of other scales"):
+        quantise_gptq(weight, moment, "int6-row", scale_O=micro_crawler_scale(weight))
+
+
 @pytest.mark.parametrize("scheme", ["int6-row", "int4-row-search", "ternary-row", "frugendorff-int6", "int4-tensor"])
 def test_output_error_is_below_that_of_plain_rounding(scheme: str) -> None:
     weight, moment = make_case()

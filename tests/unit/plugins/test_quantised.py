@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from baselines.quantised.fake import QuantisedLinear, QuantisedWeight, fake_quan
 from baselines.quantised.method import Quantised
 from harness.artifact.container import Artifact, PlannedTensor, write_artifact
 from harness.errors import UsageError
-from harness.method import ExportSettings, Method
+from harness.method import ExportSettings, Method, Setup
 from harness.nn.inits import normal_fan_in
 
 MakeMethod = Callable[..., Method]
@@ -118,8 +119,11 @@ def test_the_file_holds_what_the_last_steps_have_seen(qat: str, tmp_path: Path) 
 
 def test_storing_as_something_else_than_was_trained_is_refused(make_method: MakeMethod) -> None:
     method = make_method(Quantised, "tiny")
+    setup = Setup(task=method.task, export=ExportSettings(), sizes_of=pytest.fail, say=pytest.fail)
     with pytest.raises(UsageError, match=r"trained for qat=ternary-row, to be stored as int8-row: .* Set export\."):
-        method.export(method.build(), ExportSettings())
+        method.settings.settle(setup)
+    for scheme in ("ternary-row", "fp32"):
+        method.settings.settle(replace(setup, export=ExportSettings(matrices=scheme)))
     with pytest.raises(UsageError, match=r"qat: int8-step is not idempotent"):
         make_method(Quantised, "tiny", qat="int8-step")
 

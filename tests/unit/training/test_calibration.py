@@ -32,13 +32,13 @@ def network() -> Looped:
     return Looped().train()
 
 
-def test_moments_are_means_over_all_tokens_and_calls(network: Looped) -> None:
+def test_moments_are_summed_over_calls_and_means_over_tokens(network: Looped) -> None:
     batches = [torch.randint(11, (2, 5)), torch.randint(11, (1, 4))]
     moments = input_moments(network, iter(batches))
     x_NI = network.table.detach()[torch.cat([batch.flatten() for batch in batches])].double()
     weight = network.shared.weight.detach().double()
     seen = torch.cat((x_NI, x_NI @ weight.T))
-    torch.testing.assert_close(moments["shared"], seen.T @ seen / 28, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(moments["shared"], seen.T @ seen / 14, rtol=1e-5, atol=1e-7)
     outside = x_NI @ weight.T @ weight.T
     torch.testing.assert_close(moments["last"], outside.T @ outside / 14, rtol=1e-5, atol=1e-7)
 

@@ -27,7 +27,7 @@ from harness.training.budget import parse_budget
 from harness.training.clock import Clock
 from harness.training.distill import distillation_loss
 from harness.training.loop import Trainer
-from harness.training.phases import Phases, positions_as_logged
+from harness.training.phases import Phases, describe_surprises, positions_as_logged
 from harness.training.qat import as_stored
 
 STEPS = 10
@@ -298,6 +298,21 @@ def test_beginnings_as_logged_begin_at_the_same_steps() -> None:
     assert positions == {"qat_start": "17", "swa_start": "19", "distill_start": ""}
     phases = Phases(positions)
     assert [phases.advance(step, 1000) for step in (16, 17, 18)] == [[], ["qat"], ["swa"]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"qat_start": "20"}, ["qat_start = 20 is never reached in 20 steps"]),
+        ({"replay_start": "-250"}, ["replay_start = -250 is before the run of 20 steps: it begins at once"]),
+        ({"qat_start": "0", "replay_start": "19", "distill_start": "-20", "swa_start": "100%"}, []),
+        ({"swa_start": "21"}, ["swa_start = 21 is never reached in 20 steps"]),
+        ({"swa_start": "-21"}, ["swa_start = -21 is before the run of 20 steps: it begins at once"]),
+        ({"swa_start": "0", "qat_start": ""}, []),
+    ],
+)
+def test_phases_out_of_the_run_are_named(settings: dict[str, str], said: list[str]) -> None:
+    assert list(describe_surprises(settings, 20)) == said
 
 
 @pytest.mark.parametrize(
