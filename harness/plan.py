@@ -55,6 +55,7 @@ def make_plan(method: Method, settings: RunSettings, budget: Budget, data: Token
     import torch
 
     from harness.training.optim import optimiser_flops, training_bytes
+    from harness.training.phases import teacher_flops
 
     try:
         with torch.device("meta"):
@@ -65,8 +66,9 @@ def make_plan(method: Method, settings: RunSettings, budget: Budget, data: Token
         raise RunError(f"the network is larger than any memory ({error}): choose smaller --set options") from error
     recipe = settings.train
     groups = method.param_groups(network)
-    flops = method.flops_per_step(recipe.batch_tokens) + optimiser_flops(network, groups, recipe)
-    max_steps = budget.max_steps(recipe.batch_tokens, flops)
+    network_flops = method.flops_per_step(recipe.batch_tokens)
+    flops = network_flops + optimiser_flops(network, groups, recipe)
+    max_steps = budget.max_steps(recipe.batch_tokens, flops, teacher_flops(recipe.model_dump(), network_flops))
     bits = {
         "matrix": parse_scheme(settings.export.matrices).bits,
         "embedding": parse_scheme(settings.export.embeddings).bits,

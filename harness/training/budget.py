@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +33,11 @@ _TIMED_TERM = r"([0-9]+(?:\.[0-9]+)?)(d|h|min|m|sec|s)\s*"
 _COUNTED_UNIT = re.compile(rf"(?P<prefix>[kKMGBTP]?)(?P<noun>{'|'.join(sorted(_COUNTED, reverse=True))})")
 
 
+def no_extra(num_steps: int) -> float:
+    """Say that steps cost nothing beyond what each of them does."""
+    return 0.0
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
     """An amount of one thing that a run may spend.
@@ -50,12 +57,15 @@ class Budget:
         """Whether a clock decides the end, so that the number of steps depends on the machine."""
         return self.kind in ("seconds", "gpu_seconds")
 
-    def max_steps(self, tokens_per_step: float, flops_per_step: float) -> int | None:
+    def max_steps(
+        self, tokens_per_step: float, flops_per_step: float, extra_flops: Callable[[int], float] = no_extra
+    ) -> int | None:
         """Return the number of whole optimiser steps that fit; None where a clock decides.
 
         Args:
             tokens_per_step: training tokens of one optimiser step.
             flops_per_step: floating-point operations of one optimiser step.
+            extra_flops: operations of n steps beyond that.
 
         Raises:
             RunError: not even one step fits.
@@ -63,7 +73,7 @@ class Budget:
         if self.is_timed:
             return None
         cost = {"steps": 1.0, "tokens": float(tokens_per_step), "flops": float(flops_per_step)}[self.kind]
-        num_steps = whole_steps(self.amount, cost)
+        num_steps = whole_steps(self.amount, cost, extra_flops if self.kind == "flops" else no_extra)
         if num_steps < 1:
             raise RunError(
                 f"budget {self.text} is too small for one step, which costs {cost:,.6g} {self.kind}. "
@@ -72,9 +82,19 @@ class Budget:
         return num_steps
 
 
-def whole_steps(amount: float, cost: float) -> int:
-    """Return how many steps of `cost` (above 0) fit into `amount`; 1e-9 absorbs the rounding of 0.3 / 0.1."""
-    return max(0, math.floor(amount / cost * (1 + 1e-9)))
+def whole_steps(amount: float, cost: float, extra: Callable[[int], float] = no_extra) -> int:
+    """Return how many steps fit into `amount`; 1e-9 absorbs the rounding of 0.3 / 0.1.
+
+    Args:
+        amount: to be spent.
+        cost: of each step, above 0.
+        extra: what n steps cost beyond that, rising with n.
+    """
+    room = amount * (1 + 1e-9)
+    most = max(0, math.floor(amount / cost * (1 + 1e-9)))
+    if extra is no_extra:
+        return most
+    return bisect_right(range(1, most + 1), room, key=lambda n: n * cost + extra(n))
 
 
 def parse_budget(text: str) -> Budget:

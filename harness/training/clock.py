@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any, Literal
 
 from harness.errors import SmallBudgetError, UsageError
-from harness.training.budget import Budget, whole_steps
+from harness.training.budget import Budget, no_extra, whole_steps
 
 OutsideReason = Literal["data", "validation", "compilation"]
 
@@ -145,7 +145,13 @@ class Clock:
     # How far the run is
 
     def begin_segment(
-        self, share: float, *, tokens_per_step: int, flops_per_step: float, num_steps: int | None = None
+        self,
+        share: float,
+        *,
+        tokens_per_step: int,
+        flops_per_step: float,
+        extra_flops: Callable[[int], float] = no_extra,
+        num_steps: int | None = None,
     ) -> None:
         """Open the next part of the training; a run without stages has one, with a share of 1.
 
@@ -153,6 +159,7 @@ class Clock:
             share: part of the whole budget, in (0, 1]; the shares of a run add up to at most 1.
             tokens_per_step: training tokens of one optimiser step.
             flops_per_step: floating-point operations of one optimiser step.
+            extra_flops: operations of n steps of the segment beyond that.
             num_steps: steps to take instead of those that the share holds, for a repetition.
 
         Raises:
@@ -173,7 +180,8 @@ class Clock:
         if num_steps is not None:
             self._segment.max_steps = num_steps
         elif not self.budget.is_timed:
-            self._segment.max_steps = whole_steps(self._left(), self._step_cost(None))
+            extra = extra_flops if self.budget.kind == "flops" else no_extra
+            self._segment.max_steps = whole_steps(self._left(), self._step_cost(None), extra)
         self.num_segments += 1
         self.stopped_by = None
         self._recent_seconds = []

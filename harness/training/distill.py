@@ -6,12 +6,10 @@ Shape letters: B sequences, T tokens, V entries of the vocabulary.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from harness.nn.network import Network
 from harness.training.averaging import Averages
@@ -44,14 +42,9 @@ def distillation_loss(
 
 
 class Teacher:
-    """Frozen weights, by name, that run in the network they teach; none before `freeze`.
-
-    Attributes:
-        flops_per_token: operations of its forward pass, as torch counts them in the first one; 0 before.
-    """
+    """Frozen weights, by name, that run in the network they teach; none before `freeze`."""
 
     def __init__(self) -> None:
-        self.flops_per_token = 0.0
         self._weights: dict[str, Tensor] = {}
 
     def freeze(self, network: Network, averages: Averages) -> None:
@@ -63,18 +56,12 @@ class Teacher:
 
     def logits(self, network: Network, tokens_BT: Tensor) -> Tensor:
         """Return logits (B, T, V) without a graph, of the network as it is evaluated, with the frozen weights."""
-        if self.flops_per_token:
-            return network.logits_with(self._weights, tokens_BT)
-        with FlopCounterMode(display=False) as counter:
-            logits_BTV = network.logits_with(self._weights, tokens_BT)
-        self.flops_per_token = counter.get_total_flops() / tokens_BT.numel()
-        return logits_BTV
+        return network.logits_with(self._weights, tokens_BT)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the frozen weights and what they cost."""
-        return {"weights": dict(self._weights), "flops_per_token": self.flops_per_token}
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the frozen weights."""
+        return dict(self._weights)
 
-    def load_state_dict(self, state: Mapping[str, Any], device: str | torch.device) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor], device: str | torch.device) -> None:
         """Go on from a saved state; an empty one has no weights."""
-        self._weights = {name: weight.to(device, copy=True) for name, weight in state.get("weights", {}).items()}
-        self.flops_per_token = state.get("flops_per_token", 0.0)
+        self._weights = {name: weight.to(device, copy=True) for name, weight in state.items()}

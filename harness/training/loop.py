@@ -30,6 +30,7 @@ from harness.training.checkpoint import load_checkpoint, save_checkpoint
 from harness.training.clock import Clock
 from harness.training.gradients import TreeSum, micro_batches_of_rank, sum_over_ranks
 from harness.training.optim import optimiser_flops
+from harness.training.phases import teacher_flops
 from harness.training.qat import as_stored
 from harness.training.ranks import Ranks
 from harness.training.recipe import Recipe
@@ -122,15 +123,7 @@ class Trainer:
                 are those of its log.
             parent: the stored network that the method is to start from.
             export: how tensors will be stored, which late quantisation looks at.
-
-        Raises:
-            UsageError: the budget is in operations, and the recipe has steps of unlike cost.
         """
-        if recipe.distill_start and clock.budget.kind == "flops":
-            raise UsageError(
-                "distill_start: steps with a teacher take more operations, for which a budget in FLOPs has no plan. "
-                "Give the budget in steps, tokens or time, or set distill_start to nothing"
-            )
         self._export = export or ExportSettings()
         self._method, self._recipe, self._clock, self._data = method, recipe, clock, data
         self._seed, self._ranks, self._log, self._path = seed, ranks, log, checkpoint_path
@@ -176,10 +169,12 @@ class Trainer:
             return self._restore_finished(network, self._pending)
         state = self._start(network, flops_per_step or self._method.flops_per_step, before_step)
         flops = self._flops_per_step if flops_per_step is None else self._count_flops(state)
+        network_flops = state.flops_per_step(self._recipe.batch_tokens)
         self._clock.begin_segment(
             share,
             tokens_per_step=self._recipe.batch_tokens,
             flops_per_step=flops,
+            extra_flops=teacher_flops(self._recipe.model_dump(), network_flops),
             num_steps=len(state.logged.steps) if state.logged else None,
         )
         if self._pending and self._num_fits == pending_fit:
@@ -261,7 +256,7 @@ class Trainer:
         while not ranks.share(clock.should_stop()):
             started = time.monotonic()
             loss_nats, decided = self._train_step(state)
-            clock.count_step(state.teacher.flops_per_token * self._recipe.batch_tokens)
+            clock.count_step(state.teacher_flops(self._recipe.batch_tokens))
             self._report(state, loss_nats, decided, time.monotonic() - started)
             self._validate_if_due(state)
             if ranks.any(self._stop_signal is not None):

@@ -7,9 +7,11 @@ that the weights after the step before its position are the first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
+from harness.training.budget import no_extra
 from harness.training.schedule import parse_position
 
 Phase = Literal["qat", "replay", "distill", "swa"]
@@ -40,6 +42,25 @@ def describe_surprises(settings: Mapping[str, Any], total_steps: int) -> Iterato
                 yield f"{phase}_start = {text} is never reached in {total_steps:,} steps"
             elif first < -_LEAD[phase]:
                 yield f"{phase}_start = {text} is before the run of {total_steps:,} steps: it begins at once"
+
+
+def teacher_flops(settings: Mapping[str, Any], network_flops: float) -> Callable[[int], float]:
+    """Return the function that gives the operations of the teacher in a fit of n steps.
+
+    Args:
+        settings: section `train` of the run.
+        network_flops: of the network in one step; the teacher's forward pass is a third of it.
+    """
+    text = str(settings.get("distill_start", ""))
+    if not text:
+        return no_extra
+    position = parse_position(text)
+
+    def flops(num_steps: int) -> float:
+        first = max(_FIRST_STEP["distill"], math.ceil(position.resolve(num_steps)))
+        return max(0, num_steps - first) * network_flops / 3
+
+    return flops
 
 
 class Phases:

@@ -54,6 +54,10 @@ class FitState:
         if self.has_ema or self.phases.has_begun("swa"):
             self.averages.update()
 
+    def teacher_flops(self, num_tokens: int) -> float:
+        """Operations of the teacher in this step: a forward pass, a third of what the network does in a step."""
+        return self.flops_per_step(num_tokens) / 3 if self.phases.has_begun("distill") else 0.0
+
     def objective(self, tokens_BT: Tensor, targets_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss to descend, and the mean cross entropy in nats a token, which is reported."""
         if self.phases.has_begun("distill"):

@@ -23,11 +23,11 @@ from harness.method import ExportSettings
 from harness.nn.network import Network
 from harness.records.logs import read_log
 from harness.registry import find_method
-from harness.training.budget import parse_budget
+from harness.training.budget import parse_budget, whole_steps
 from harness.training.clock import Clock
 from harness.training.distill import distillation_loss
 from harness.training.loop import Trainer
-from harness.training.phases import Phases, describe_surprises, positions_as_logged
+from harness.training.phases import Phases, describe_surprises, positions_as_logged, teacher_flops
 from harness.training.qat import as_stored
 
 STEPS = 10
@@ -223,9 +223,22 @@ def test_the_teacher_runs_inside_the_network_it_teaches(name: str) -> None:
     network.finish_step(torch.autograd.grad(network.loss(tokens, tokens), leaves))
 
 
-def test_distillation_is_refused_under_a_budget_in_operations(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="^distill_start: .*a budget in FLOPs has no plan"):
-        train(tmp_path / "run", clock=Clock(parse_budget("1e12flop")), **DISTILL)
+@pytest.mark.parametrize(("start", "num_steps"), [("-10", 30), ("20", 30), ("50%", 28), ("", 33), ("-200", 25)])
+def test_steps_within_a_budget_in_operations_by_hand(start: str, num_steps: int) -> None:
+    # A step takes 3 operations, a step with a teacher 4: 30 x 3 + 10; 28 x 3 + 14; the first has no teacher.
+    extra = teacher_flops({"distill_start": start}, 3.0)
+    assert whole_steps(100, 3.0, extra) == num_steps
+    assert num_steps * 3 + extra(num_steps) <= 100 < (num_steps + 1) * 3 + extra(num_steps + 1)
+
+
+@pytest.mark.parametrize(("start", "num_steps"), [("50%", 11), ("4", 9)])
+def test_a_budget_in_operations_holds_the_teacher_too(tmp_path: Path, start: str, num_steps: int) -> None:
+    forward = make("dense")[0].flops_per_step(128) / 3
+    # `train` declares one operation a step, so nearly all of this is the teacher's
+    clock = Clock(parse_budget(f"{5.5 * forward:.0f}flop"))
+    train(tmp_path / "run", clock=clock, ema_decay=0.9, distill_start=start)
+    assert clock.num_steps == num_steps
+    assert clock.num_flops == pytest.approx(5 * forward, rel=0.01)
 
 
 def test_the_forward_pass_of_the_teacher_is_counted(tmp_path: Path) -> None:
