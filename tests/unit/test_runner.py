@@ -19,7 +19,7 @@ from harness.job import RunRequest
 from harness.progress import SilentReporter
 from harness.records.logs import read_log
 from harness.records.native import read_record
-from harness.runner import resume_run, start_run
+from harness.runner import repeat_run, resume_run, start_run
 from harness.training import loop
 from harness.training.loop import StepReport
 from harness.verify.run import verify_paths
@@ -248,6 +248,27 @@ def test_a_budget_of_wall_clock_seconds_is_kept(base: tuple[str, ...], tmp_path:
     # one step or 1%; a shared machine may stall in the very last step, hence three steps here
     assert record.budget.spent.seconds <= 6.06 + 3 * record.progress.median_step_seconds
     assert record.budget.spent.seconds <= record.time.wall_seconds <= wall_seconds
+
+
+@pytest.mark.parametrize(("method", "setting"), [("low_rank", "init=svd"), ("pruning", "end=1.0")])
+def test_a_timed_run_is_repeated_to_the_bit(method: str, setting: str, tmp_path: Path) -> None:
+    # two fits of unlike speed, and a network that changes with the progress of the clock
+    request = RunRequest(
+        method=method,
+        preset="tiny",
+        data="synthetic",
+        budget="8s",
+        overrides=(setting, "num_layers=1", "swa_start=-5"),
+        eval_stride=64,
+    )
+    folder = start_run(request, reporter=SilentReporter(), out=tmp_path / "timed", device="cpu")
+    assert folder is not None
+    first = read_record(folder)
+    again = repeat_run(folder, seed=0, out=tmp_path / "again", reporter=SilentReporter(), device="cpu")
+    assert first.progress is not None and again.progress is not None
+    assert again.progress.steps == first.progress.steps
+    assert first.artifact is not None and again.artifact is not None
+    assert again.artifact.sha256 == first.artifact.sha256
 
 
 def test_a_cap_that_does_not_hold_fails_the_record(tmp_path: Path, capsys) -> None:
