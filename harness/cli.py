@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,6 +34,7 @@ CommandLineError: type[Exception] = typer.BadParameter.__mro__[1]
 
 EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 RESUME_OPTIONS = ("resume", "data_dir", "device")
+GRID_RESUME_OPTIONS = (*RESUME_OPTIONS, "show_only", "jobs", "output_format")
 
 
 def _console(stderr: bool = False) -> Console:
@@ -120,7 +122,7 @@ def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
     if not has_module("torch"):
         raise missing_extra("harness run", "train")
     if resume is not None:
-        _refuse_options_beside_resume(context)
+        _refuse_options_beside_resume(context, RESUME_OPTIONS)
     elif method is None or budget is None:
         raise UsageError("harness run needs --method and --budget, for example: --method legendre --budget 2m")
     from harness.runner import resume_run, start_run
@@ -135,17 +137,17 @@ def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
         show([folder])
 
 
-def _refuse_options_beside_resume(context: typer.Context) -> None:
-    """A resumed run has its settings from the record; an option that would be dropped in silence is an error."""
+def _refuse_options_beside_resume(context: typer.Context, allowed: Sequence[str]) -> None:
+    """What is resumed has its settings from its folder; an option that would be dropped in silence is an error."""
     given = [
         parameter.opts[0]
         for parameter in context.command.params
-        if parameter.name not in RESUME_OPTIONS
+        if parameter.name not in allowed
         and (source := context.get_parameter_source(parameter.name or "")) is not None
         and source.name == "COMMANDLINE"
     ]
     if given:
-        raise UsageError(f"--resume goes on with the settings of the record; drop {', '.join(given)}")
+        raise UsageError(f"--resume goes on with the settings of the folder; drop {', '.join(given)}")
 
 
 def _request(options: dict[str, Any]) -> RunRequest:
@@ -154,6 +156,66 @@ def _request(options: dict[str, Any]) -> RunRequest:
     names = {field.name for field in dataclasses.fields(RunRequest)}
     asked = {name: value for name, value in options.items() if name in names}
     return RunRequest(**asked | {"overrides": tuple(options["overrides"] or ())})
+
+
+@app.command()
+def compare(  # noqa: PLR0913  as above
+    context: typer.Context,
+    methods: opt.Contenders = None,
+    budget: opt.Budget = None,
+    preset: opt.Preset = "small",
+    seeds: opt.NumSeeds = 3,
+    match: opt.Match = None,
+    data: opt.Data = "shakespeare",
+    overrides: opt.Overrides = None,
+    tokenizer: opt.Tokenizer = None,
+    parent: opt.Parent = None,
+    out: opt.GridOut = None,
+    resume: opt.GridResume = None,
+    show_only: opt.ShowOnly = False,
+    jobs: opt.CellJobs = 1,
+    data_dir: opt.DataDir = None,
+    device: opt.Device = "auto",
+    output_format: opt.Format = "table",
+) -> None:
+    """Run methods under one budget with the same seeds, and say which differences are beyond chance."""
+    from harness.provenance import has_module
+    from harness.tables import check_format
+
+    check_format(output_format)
+    if not has_module("torch"):
+        raise missing_extra("harness compare", "train")
+    from harness.compare import Place, default_folder, make_grid, run_grid, show_grid
+    from harness.grid import read_grid
+
+    if resume is not None:
+        _refuse_options_beside_resume(context, GRID_RESUME_OPTIONS)
+        folder, grid = resume, read_grid(resume)
+    elif show_only:
+        raise UsageError("--show-only needs --resume with the folder of a comparison")
+    elif methods is None or budget is None:
+        raise UsageError("harness compare needs --methods and --budget, for example: --methods dense,mpo --budget 2m")
+    else:
+        grid = make_grid(
+            methods=methods,
+            preset=preset,
+            budget=budget,
+            num_seeds=seeds,
+            match=match,
+            data=data,
+            overrides=overrides or (),
+            tokenizer=tokenizer,
+            parent=parent,
+        )
+        folder = out or default_folder(grid)
+    if show_only:
+        show_grid(folder).print_to(_console(), output_format)
+        return
+    place = Place(num_jobs=jobs, device=device, data_dir=data_dir)
+    view, is_complete = run_grid(folder, grid, place, _console(stderr=True))
+    view.print_to(_console(), output_format)
+    if not is_complete:
+        raise typer.Exit(4)
 
 
 @app.command()

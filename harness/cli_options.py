@@ -44,6 +44,19 @@ Parent = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
+# harness compare
+Contenders = Annotated[
+    str | None, typer.Option("--methods", help="dense,legendre/published,mpo: methods, each at its preset or --preset.")
+]
+NumSeeds = Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Seeds 0, 1, ... of every method.")]
+Match = Annotated[
+    str | None, typer.Option(help="seconds, steps, tokens or flops: what all cells share [default: the budget's unit].")
+]
+GridOut = Annotated[Path | None, typer.Option("--out", help="Folder of the comparison [default: comparisons/<name>].")]
+GridResume = Annotated[Path | None, typer.Option("--resume", help="Go on with the folder of a comparison.")]
+ShowOnly = Annotated[bool, typer.Option("--show-only", help="With --resume: compare what is complete, run nothing.")]
+CellJobs = Annotated[int, typer.Option("--jobs", min=1, max=256, help="Cells at a time, on this machine.")]
+
 # harness evaluate
 Samples = Annotated[str, typer.Option(help="Random windows of the test split: batches x windows of a batch.")]
 SampleSeed = Annotated[int, typer.Option(min=0, max=MAX_INTEGER, help="Seed of their places.")]

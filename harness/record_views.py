@@ -80,7 +80,7 @@ def _common_parent(folders: Sequence[Path]) -> Path:
 
 def _group_table(title: str, members: Sequence[Found], parent: Path) -> Table:
     """Seconds of unlike machines are not compared: there the machine stands in their place."""
-    machines = [_machine(record.environment) for _, record in members]
+    machines = [describe_machine(record.environment) for _, record in members]
     is_one_machine = len(set(machines)) == 1
     columns = ("record", "method", "budget", "bits/byte", "file bytes", "stored", "effective", "steps")
     rows = [
@@ -111,7 +111,7 @@ def _figures(found: Found, parent: Path) -> tuple[str, ...]:
     )
 
 
-def _machine(environment: EnvironmentPart) -> str:
+def describe_machine(environment: EnvironmentPart) -> str:
     """Name all that the seconds of a run depend on."""
     ranks = f" x {environment.num_ranks}" if environment.num_ranks > 1 else ""
     if environment.device != "cpu":

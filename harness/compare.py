@@ -1,0 +1,196 @@
+"""`harness compare`: run what is missing of a grid, then say what the runs show."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.compare_views import grid_view
+from harness.engines import Outcome, ProcessEngine, last_step
+from harness.errors import UsageError
+from harness.grid import Cell, Grid, check_match, open_grid, parse_contenders, read_grid
+from harness.record_lock import hold_folder
+from harness.records.native import read_record
+from harness.run_record import run_name
+from harness.tables import View
+from harness.training.budget import parse_budget
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+TIMED = ("seconds", "gpu_seconds")
+_REFRESH_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where and how cells run: processes at a time, device, folder of local corpora."""
+
+    num_jobs: int = 1
+    device: str = "auto"
+    data_dir: Path | None = None
+
+
+def make_grid(  # noqa: PLR0913  keyword-only: the options of the command
+    *,
+    methods: str,
+    preset: str,
+    budget: str,
+    num_seeds: int,
+    match: str | None = None,
+    data: str = "shakespeare",
+    overrides: Sequence[str] = (),
+    tokenizer: str | None = None,
+    parent: str | None = None,
+) -> Grid:
+    """Check what can be checked before anything runs.
+
+    Raises:
+        UsageError: a method, preset, setting or budget is wrong, or the budget does not fix what is to be matched.
+    """
+    from harness.registry import find_method
+    from harness.settings import resolve_settings
+
+    check_match(parse_budget(budget).kind, match)
+    grid = Grid(
+        contenders=parse_contenders(methods, preset),
+        seeds=tuple(range(num_seeds)),
+        budget=budget,
+        data=data,
+        overrides=tuple(overrides),
+        tokenizer=tokenizer,
+        parent=parent,
+    )
+    for contender in grid.contenders:
+        resolve_settings(find_method(contender.method), contender.preset, grid.overrides_of(contender))
+    return grid
+
+
+def default_folder(grid: Grid) -> Path:
+    """Name a folder after what is compared."""
+    methods = "-".join(dict.fromkeys(contender.method for contender in grid.contenders))
+    return Path("comparisons", run_name(methods, grid.contenders[0].preset, grid.data, grid.budget, len(grid.seeds)))
+
+
+def run_grid(folder: Path, grid: Grid, place: Place, console: Console) -> tuple[View, bool]:
+    """Run the cells that are not complete, and compare.
+
+    Args:
+        folder: of the grid, new or begun.
+        grid: what is asked for.
+        place: where cells run.
+        console: told what happens.
+
+    Returns:
+        The comparison, and whether every cell is complete.
+
+    Raises:
+        UsageError: the folder holds another grid, or another process works on it; cells under a time budget would
+            share the device.
+        KeyboardInterrupt: stopped; the same command goes on.
+    """
+    if place.num_jobs > 1 and parse_budget(grid.budget).kind in TIMED:
+        raise UsageError(
+            f"--jobs {place.num_jobs}: cells under a budget of time run alone on their device, or they would be "
+            "matched in nothing; drop --jobs, or give a budget in steps, tokens or FLOPs"
+        )
+    open_grid(folder, grid)
+    cells = list(grid.cells(folder))
+    with hold_folder(folder):
+        todo = [cell for cell in cells if not cell.is_complete]
+        console.print(f"{folder}: {len(cells)} cells, {len(cells) - len(todo)} complete")
+        engine = ProcessEngine(grid, num_jobs=place.num_jobs, device=place.device, data_dir=place.data_dir)
+        with _watching(console, len(cells), len(cells) - len(todo)) as watcher:
+            outcomes = engine.run(todo, watcher)
+    reasons = {outcome.cell.folder: outcome.reason for outcome in outcomes if outcome.exit_code}
+    return grid_view(folder, grid, cells, reasons), all(cell.is_complete for cell in cells)
+
+
+def show_grid(folder: Path) -> View:
+    """Compare what is complete of a grid, running nothing."""
+    grid = read_grid(folder)
+    cells = list(grid.cells(folder))
+    reasons = {cell.folder: _recorded_reason(cell) for cell in cells if not cell.is_complete and cell.has_record}
+    return grid_view(folder, grid, cells, reasons)
+
+
+def _recorded_reason(cell: Cell) -> str:
+    record = read_record(cell.folder)
+    return f"{record.status}: {record.reason}" if record.reason else record.status
+
+
+class _Lines:
+    """Says in a line when a cell begins and ends."""
+
+    def __init__(self, console: Console, num_cells: int, num_done: int) -> None:
+        self._console, self._num_cells, self._num_done = console, num_cells, num_done
+        self._lock = threading.Lock()
+
+    def began(self, cell: Cell) -> None:
+        """Say it."""
+        self._console.print(f"{cell.name}: {'goes on' if cell.has_record else 'begins'}")
+
+    def ended(self, outcome: Outcome) -> None:
+        """Say how."""
+        with self._lock:
+            self._num_done += 0 if outcome.exit_code else 1
+            done = f"{self._num_done} of {self._num_cells} complete"
+        self._console.print(f"{outcome.cell.name}: {outcome.reason or 'complete'} ({done})")
+
+
+class _Bars(_Lines):
+    """The same above a live line for each running cell, which says its last logged step."""
+
+    def __init__(self, console: Console, progress: Progress, num_cells: int, num_done: int) -> None:
+        super().__init__(console, num_cells, num_done)
+        self._progress = progress
+        self._tasks: dict[Cell, TaskID] = {}
+
+    def began(self, cell: Cell) -> None:
+        """Show the cell."""
+        super().began(cell)
+        with self._lock:
+            self._tasks[cell] = self._progress.add_task(cell.name, total=None)
+
+    def ended(self, outcome: Outcome) -> None:
+        """Take its line away."""
+        with self._lock:
+            self._progress.remove_task(self._tasks.pop(outcome.cell))
+        super().ended(outcome)
+
+    def refresh(self) -> None:
+        """Read how far each running cell is."""
+        with self._lock:
+            running = dict(self._tasks)
+        for cell, task in running.items():
+            self._progress.update(task, description=f"{cell.name}: step {last_step(cell.folder):,}")
+
+
+@contextmanager
+def _watching(console: Console, num_cells: int, num_done: int) -> Iterator[_Lines]:
+    if not console.is_terminal:
+        yield _Lines(console, num_cells, num_done)
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bars = _Bars(console, progress, num_cells, num_done)
+        is_over = threading.Event()
+
+        def refresh() -> None:
+            while not is_over.wait(_REFRESH_SECONDS):
+                bars.refresh()
+
+        thread = threading.Thread(target=refresh, daemon=True)
+        thread.start()
+        try:
+            yield bars
+        finally:
+            is_over.set()
+            thread.join()

@@ -1,0 +1,114 @@
+"""`harness compare`: cells run, fail, are stopped and go on; what it prints; wrong use."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.cli import run_command
+from harness.engines import ProcessEngine, last_step
+from harness.grid import Contender, Grid
+from harness.records.native import read_record
+
+BASE = ["compare", "--preset", "tiny", "--data", "synthetic", "--device", "cpu"]
+
+
+def test_cells_run_fail_and_are_not_repeated(tmp_path: Path, capsys) -> None:
+    out = tmp_path / "grid"
+    # a width that mpo cannot split is known only when the network is built
+    arguments = [*BASE, "--methods", "dense,mpo", "--budget", "2steps", "--seeds", "1", "--set", "mpo.mlp_width=67"]
+    assert run_command([*arguments, "--out", str(out), "--jobs", "2", "--format", "json"]) == 4
+    output = capsys.readouterr()
+    found = json.loads(output.out)
+    assert [each["name"] for each in found["contenders"]] == ["dense/tiny"]
+    assert "mpo: layer" in found["incomplete"]["mpo/tiny, seed 0"]
+    assert found["winner"] is None
+    assert "dense/tiny, seed 0: complete (1 of 2 complete)" in output.err
+    record = out / "dense-tiny" / "seed0" / "record.json"
+    made = record.stat().st_mtime_ns
+    assert run_command(["compare", "--resume", str(out), "--device", "cpu", "--format", "json"]) == 4
+    assert record.stat().st_mtime_ns == made
+    assert run_command(["compare", "--resume", str(out), "--show-only"]) == 0
+    assert "cells that are not complete" in capsys.readouterr().out
+
+
+def test_a_stopped_grid_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "grid"
+    arguments = [*BASE, "--methods", "dense,quantised", "--budget", "40steps", "--seeds", "1", "--out", str(out)]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "harness", *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    first = out / "dense-tiny" / "seed0"
+    deadline = time.monotonic() + 120
+    while last_step(first) < 3 and time.monotonic() < deadline:
+        assert child.poll() is None
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    assert child.wait(120) == 130
+    assert read_record(first).status in ("interrupted", "complete")
+    assert not (out / "quantised-tiny" / "seed0").exists()
+    assert run_command(["compare", "--resume", str(out), "--device", "cpu"]) == 0
+    records = [read_record(out / name / "seed0") for name in ("dense-tiny", "quantised-tiny")]
+    assert [record.progress.steps for record in records] == [40, 40]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--methods", "dense,mpo"], "needs --methods and --budget"),
+        (["--methods", "dense", "--budget", "2steps"], "name at least two"),
+        (["--methods", "dense,mpo", "--budget", "10m", "--match", "steps"], "--match steps needs a budget in steps"),
+        (["--methods", "dense,mpo", "--budget", "10m", "--jobs", "2"], "run alone on their device"),
+        (["--methods", "dense,mpo", "--budget", "2steps", "--set", "mpo.chii=3"], "no such setting"),
+        (["--methods", "dense,mpo", "--budget", "2steps", "--format", "xml"], "--format xml"),
+        (["--show-only"], "--show-only needs --resume"),
+        (["--resume", "nowhere"], "nowhere does not exist"),
+        (["--resume", "nowhere", "--budget", "2steps"], "drop --budget"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_2(arguments: list[str], said: str, tmp_path: Path, capsys) -> None:
+    os.chdir(tmp_path)
+    assert run_command(["compare", *arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and said in error
+    assert "\n" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cell_is_the_command_that_anybody_would_type(tmp_path: Path) -> None:
+    grid = Grid(
+        contenders=(Contender(method="dense", preset="tiny"), Contender(method="mpo", preset="small")),
+        seeds=(3,),
+        budget="5steps",
+        overrides=("mpo.chi=4",),
+        tokenizer="bytes",
+        parent="records/parent",
+    )
+    engine = ProcessEngine(grid, num_jobs=1, device="cpu", data_dir=Path("texts"))
+    cells = list(grid.cells(tmp_path))
+    words = engine.command(cells[1])[1:]
+    assert words[:4] == ["-P", "-m", "harness", "run"]
+    text = " ".join(words)
+    for part in (
+        "--method mpo --preset small --budget 5steps --data shakespeare --seed 3",
+        "--tokenizer bytes --from records/parent --set mpo.chi=4 --device cpu --data-dir texts",
+    ):
+        assert part in text
+    assert "mpo.chi" not in " ".join(engine.command(cells[0]))
+
+
+def test_the_last_step_of_a_growing_log(tmp_path: Path) -> None:
+    assert last_step(tmp_path) == 0
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"event": "step", "step": 7}\n{"event": "eval"}\n{"event": "step", "st')
+    assert last_step(tmp_path) == 7

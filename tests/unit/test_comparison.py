@@ -1,0 +1,123 @@
+"""What runs say of methods: settled or not, fronts, a winner only beyond chance; what cannot share a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from record_factory import record_fields, scores_of
+
+from harness.compare_views import match_problem
+from harness.comparison import Group, Run, compare, total_spent
+from harness.errors import UsageError
+from harness.records.schema import Record
+from harness.records.scores import BlockScores
+
+
+def make_run(seed: int, bpb: float, num_bytes: int = 100, text: int = 0, **changes: object) -> Run:
+    """A run of five blocks around a score, with noise by seed and `text`."""
+    scores = scores_of(0)
+    noise = np.random.default_rng((seed, text)).uniform(-0.001, 0.001, 5)
+    scores["block_nats"] = (bpb + noise - noise.mean()) * 100 * math.log(2)
+    fields = record_fields(seed, b"x" * num_bytes, {"blocks": num_bytes}, scores)
+    record = Record.model_validate({**fields, **changes})
+    names = ("block_nats", "block_bytes", "block_tokens", "block_correct")
+    return Run(record, BlockScores(**{name: scores[name] for name in names}, context=32, stride=16))
+
+
+def group(name: str, scores: Sequence[float], num_bytes: int = 100, text: int = 0) -> Group:
+    return Group(name=name, runs={seed: make_run(seed, bpb, num_bytes, text) for seed, bpb in enumerate(scores)})
+
+
+def test_a_winner_beyond_chance() -> None:
+    found = compare([group("worse", [2.1, 2.11, 2.12]), group("better", [2.0, 2.011, 2.019])])
+    assert [each.name for each in found.groups] == ["better", "worse"]
+    assert found.groups[0].mean_bpb == pytest.approx(2.01)
+    assert found.groups[1].sd_bpb == pytest.approx(0.01)
+    (relation,) = found.relations
+    assert relation.difference == pytest.approx(-0.1)
+    assert relation.over_seeds is not None and relation.over_seeds.high < 0 and relation.over_text.high < 0
+    assert relation.visible_bpb == pytest.approx((relation.over_seeds.high - relation.over_seeds.low) / 2)
+    assert relation.verdict == "better is better"
+    assert found.winner == "better"
+
+
+def test_no_winner_where_seeds_disagree() -> None:
+    found = compare([group("a", [2.0, 2.1, 2.2]), group("b", [2.1, 2.15, 2.11])])
+    assert found.relations[0].verdict == "not settled"
+    assert found.winner is None
+
+
+def test_no_winner_of_one_seed_however_large_the_difference() -> None:
+    found = compare([group("a", [1.0]), group("b", [9.0])])
+    assert found.relations[0].verdict == "not settled: one seed"
+    assert found.relations[0].visible_bpb is None
+    assert found.winner is None
+
+
+def test_no_winner_where_the_text_does_not_show_it() -> None:
+    a, b = group("a", [2.0, 2.0, 2.0]), group("b", [2.0001, 2.0001, 2.0001], text=1)
+    found = compare([a, b])
+    assert found.relations[0].p_holm == pytest.approx(0, abs=1e-9)  # the seeds agree
+    assert found.relations[0].over_text.low < 0 < found.relations[0].over_text.high
+    assert not found.relations[0].is_settled
+
+
+def test_p_values_are_corrected_for_the_number_of_pairs() -> None:
+    two = compare([group("a", [2.0, 2.01, 2.03]), group("b", [2.05, 2.08, 2.07])])
+    three = compare([*two.groups, group("c", [2.4, 2.5, 2.7])])
+    p_two = two.relations[0].p_holm
+    p_three = next(each.p_holm for each in three.relations if (each.first, each.second) == ("a", "b"))
+    assert p_two is not None and p_three is not None
+    assert p_three > p_two
+
+
+def test_only_seeds_that_both_have_are_paired() -> None:
+    found = compare([group("a", [2.0, 2.1, 9.0]), group("b", [2.2, 2.3])])
+    assert found.relations[0].num_seeds == 2
+    assert abs(found.relations[0].difference) == pytest.approx(0.2)
+
+
+def test_fronts() -> None:
+    small, good, bad = group("small", [2.2], 50), group("good", [2.0], 90), group("bad", [2.1], 95)
+    found = compare([small, good, bad])
+    assert set(found.fronts["bytes"]) == {"small", "good"}
+    assert found.fronts["params"] == ("good",)  # all have the same number of parameters
+
+
+def test_unlike_eval_modes_share_no_table() -> None:
+    other = make_run(0, 2.0)
+    metrics = other.record.metrics.model_dump()
+    metrics["test"]["eval_mode"]["stride"] = 8
+    wrong = Group(name="b", runs={0: make_run(0, 2.0, metrics=metrics)})
+    with pytest.raises(UsageError, match="cannot share a table"):
+        compare([group("a", [2.0]), wrong])
+
+
+def test_what_ancestors_spent_counts() -> None:
+    spent = make_run(0, 2.0).record.budget.spent.model_dump()
+    lineage = [{"name": "parent", "artifact_sha256": "0" * 64, "spent": {**spent, "steps": 7}}]
+    record = make_run(0, 2.0, lineage=lineage).record
+    assert total_spent(record, "steps") == record.budget.spent.steps + 7
+
+
+@pytest.mark.parametrize(
+    ("amount", "spent", "step_seconds", "said"),
+    [
+        (100.0, 100.2, 0.2, None),
+        (100.0, 99.4, 0.2, None),
+        (100.0, 103.0, 0.2, "103.0 s of 100.0 s were spent"),
+        (100.0, 99.0, 0.6, "a step takes 0.6 s, more than 0.5% of the budget"),
+    ],
+)
+def test_a_time_budget_is_matched_within_half_a_percent(
+    amount: float, spent: float, step_seconds: float, said: str | None
+) -> None:
+    fields = make_run(0, 2.0).record.to_json()
+    fields["budget"] |= {"kind": "seconds", "amount": amount, "text": f"{amount}s", "stopped_by": "seconds"}
+    fields["budget"]["spent"]["seconds"] = spent
+    fields["progress"]["median_step_seconds"] = step_seconds
+    problem = match_problem(Record.model_validate(fields))
+    assert problem is None if said is None else said in problem
