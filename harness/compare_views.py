@@ -66,7 +66,7 @@ def _groups_table(folder: Path, grid: Grid, comparison: Comparison) -> Table:
         "FLOPs",
         "seconds" if is_one_machine else "seconds (unlike machines)",
         "peak MB",
-        "best for",
+        "Pareto front with",
     )
     rows = [_row(group, comparison, is_one_machine) for group in comparison.groups]
     started = f", each from {grid.parent} (post-training)" if grid.parent else ""

@@ -31,6 +31,7 @@ from harness.records.scores import SCORES_FILE
 from harness.run_record import utc_now
 from harness.scoring import TEST_PURPOSE, ScoreRequest, score_in_fresh_process
 from harness.training.clock import Clock
+from harness.training.contention import drifted, kernel_seconds
 from harness.training.loop import Trainer
 
 VALIDATION_TARGETS = 16_384
@@ -62,6 +63,7 @@ def train_and_export(job: Job) -> None:
             parent=job.parent.parent if job.parent else None,
             export=job.settings.export,
         )
+        kernel = _time_kernel(job)
         with clock.stage("compression"):
             network = job.method.train(trainer)
         if log is None:
@@ -72,10 +74,12 @@ def train_and_export(job: Job) -> None:
         with clock.pause("validation"):
             log.write("export", artifact_bytes=summary.artifact_bytes, sha256=summary.sha256, **_export_times(clock))
             before_export = score_network(network, job.data, job.data.tune, job.eval_mode).metrics()
+            contended = None if kernel is None else drifted(kernel, kernel_seconds(ranks.device))
             clock.finish()
         _say_overrun(job)
         log.write("eval", split="tune_before_export", step=clock.num_steps, **before_export)
     fields = job.record.fields
+    fields["contended"] = contended
     fields["metrics"] = {"tune_before_export": before_export}
     fields["artifact"] = _artifact_fields(job, summary)
     fields["params"] = _params_fields(job, summary)
@@ -83,6 +87,14 @@ def train_and_export(job: Job) -> None:
     fields["budget"] |= {"stopped_by": clock.stopped_by, "spent": _spent_fields(clock), "overrun": clock.overrun}
     fields["time"] = _time_fields(clock)
     job.record.write()
+
+
+def _time_kernel(job: Job) -> float | None:
+    """Time the machine beside a run under the clock; None for other budgets, whose seconds match nothing."""
+    if not job.budget.is_timed or not job.ranks.is_main:
+        return None
+    with job.clock.pause("validation"):
+        return kernel_seconds(job.ranks.device)
 
 
 def _start_log(job: Job, log: LogWriter | None) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli import run_command
-from harness.engines import ProcessEngine, last_step
-from harness.grid import Contender, Grid
+from harness.engines import Outcome, ProcessEngine, last_step
+from harness.grid import Cell, Contender, Grid
 from harness.records.native import read_record
 
 BASE = ["compare", "--preset", "tiny", "--data", "synthetic", "--device", "cpu"]
@@ -76,13 +76,36 @@ def test_a_stopped_grid_goes_on(tmp_path: Path) -> None:
         (["--resume", "nowhere", "--budget", "2steps"], "drop --budget"),
     ],
 )
-def test_wrong_use_is_one_line_and_exit_2(arguments: list[str], said: str, tmp_path: Path, capsys) -> None:
-    os.chdir(tmp_path)
+def test_wrong_use_is_one_line_and_exit_2(arguments: list[str], said: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
     assert run_command(["compare", *arguments]) == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ") and said in error
     assert "\n" not in error
     assert not list(tmp_path.iterdir())
+
+
+class Silent:
+    """Hears, and says nothing."""
+
+    def began(self, cell: Cell) -> None:
+        """Say nothing."""
+
+    def ended(self, outcome: Outcome) -> None:
+        """Say nothing."""
+
+
+def test_a_killed_worker_costs_only_its_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def command(self: ProcessEngine, cell: Cell) -> list[str]:
+        end = "os.kill(os.getpid(), 9)" if cell.seed == 1 else "sys.exit(0 if cell else 'error: no luck')"
+        return [sys.executable, "-c", f"import os, sys; cell = {cell.seed != 2}; {end}"]
+
+    monkeypatch.setattr(ProcessEngine, "command", command)
+    grid = Grid(contenders=(Contender(method="dense", preset="tiny"),), seeds=(0, 1, 2, 3), budget="5steps")
+    engine = ProcessEngine(grid, num_jobs=2, device="cpu", data_dir=None)
+    outcomes = engine.run(list(grid.cells(tmp_path)), Silent())
+    found = {outcome.cell.seed: (outcome.exit_code, outcome.reason) for outcome in outcomes}
+    assert found == {0: (0, ""), 1: (-9, "killed by signal 9"), 2: (1, "no luck"), 3: (0, "")}
 
 
 def test_a_cell_is_the_command_that_anybody_would_type(tmp_path: Path) -> None:
