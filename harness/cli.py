@@ -169,6 +169,7 @@ def compare(  # noqa: PLR0913  as above
     data: opt.Data = "shakespeare",
     overrides: opt.Overrides = None,
     tokenizer: opt.Tokenizer = None,
+    tune: opt.NumTrials = 0,
     parent: opt.Parent = None,
     out: opt.GridOut = None,
     resume: opt.GridResume = None,
@@ -205,6 +206,7 @@ def compare(  # noqa: PLR0913  as above
             data=data,
             overrides=overrides or (),
             tokenizer=tokenizer,
+            num_trials=tune,
             parent=parent,
         )
         folder = out or default_folder(grid)

@@ -52,6 +52,9 @@ NumSeeds = Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Seeds 0
 Match = Annotated[
     str | None, typer.Option(help="seconds, steps, tokens or flops: what all cells share [default: the budget's unit].")
 ]
+NumTrials = Annotated[
+    int, typer.Option("--tune", min=0, max=4096, help="Trials of each method's learning rates, on the tune split.")
+]
 GridOut = Annotated[Path | None, typer.Option("--out", help="Folder of the comparison [default: comparisons/<name>].")]
 GridResume = Annotated[Path | None, typer.Option("--resume", help="Go on with the folder of a comparison.")]
 ShowOnly = Annotated[bool, typer.Option("--show-only", help="With --resume: compare what is complete, run nothing.")]

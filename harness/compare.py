@@ -18,11 +18,13 @@ from harness.records.native import read_record
 from harness.run_record import run_name
 from harness.tables import View
 from harness.training.budget import parse_budget
+from harness.tuning import trial_cells, tuned_cells
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+NO_TRIAL = "no trial of its tuning is complete"
 TIMED = ("seconds", "gpu_seconds")
 _REFRESH_SECONDS = 1.0
 
@@ -46,6 +48,7 @@ def make_grid(  # noqa: PLR0913  keyword-only: the options of the command
     data: str = "shakespeare",
     overrides: Sequence[str] = (),
     tokenizer: str | None = None,
+    num_trials: int = 0,
     parent: str | None = None,
 ) -> Grid:
     """Check what can be checked before anything runs.
@@ -64,6 +67,7 @@ def make_grid(  # noqa: PLR0913  keyword-only: the options of the command
         data=data,
         overrides=tuple(overrides),
         tokenizer=tokenizer,
+        num_trials=num_trials,
         parent=parent,
     )
     for contender in grid.contenders:
@@ -100,23 +104,34 @@ def run_grid(folder: Path, grid: Grid, place: Place, console: Console) -> tuple[
             "matched in nothing; drop --jobs, or give a budget in steps, tokens or FLOPs"
         )
     open_grid(folder, grid)
+    engine = ProcessEngine(grid, num_jobs=place.num_jobs, device=place.device, data_dir=place.data_dir)
     cells = list(grid.cells(folder))
     with hold_folder(folder):
-        todo = [cell for cell in cells if not cell.is_complete]
-        console.print(f"{folder}: {len(cells)} cells, {len(cells) - len(todo)} complete")
-        engine = ProcessEngine(grid, num_jobs=place.num_jobs, device=place.device, data_dir=place.data_dir)
-        with _watching(console, len(cells), len(cells) - len(todo)) as watcher:
-            outcomes = engine.run(todo, watcher)
-    reasons = {outcome.cell.folder: outcome.reason for outcome in outcomes if outcome.exit_code}
-    return grid_view(folder, grid, cells, reasons), all(cell.is_complete for cell in cells)
+        trials = list(trial_cells(grid, folder)) if grid.num_trials else []
+        is_tuning = trials and not any(cell.has_record for cell in cells)
+        reasons = _run_cells(engine, trials, f"{folder}, tuning", console) if is_tuning else {}
+        todo = tuned_cells(grid, folder, trials) if trials else cells
+        reasons |= dict.fromkeys({cell.folder for cell in cells} - {cell.folder for cell in todo}, NO_TRIAL)
+        reasons |= _run_cells(engine, todo, str(folder), console)
+    return grid_view(folder, grid, cells, trials, reasons), all(cell.is_complete for cell in cells)
+
+
+def _run_cells(engine: ProcessEngine, cells: Sequence[Cell], what: str, console: Console) -> dict[Path, str]:
+    """Run the cells that are not complete; returns why some still are not, by folder."""
+    todo = [cell for cell in cells if not cell.is_complete]
+    console.print(f"{what}: {len(cells)} cells, {len(cells) - len(todo)} complete")
+    with _watching(console, len(cells), len(cells) - len(todo)) as watcher:
+        outcomes = engine.run(todo, watcher)
+    return {outcome.cell.folder: outcome.reason for outcome in outcomes if outcome.exit_code}
 
 
 def show_grid(folder: Path) -> View:
     """Compare what is complete of a grid, running nothing."""
     grid = read_grid(folder)
     cells = list(grid.cells(folder))
-    reasons = {cell.folder: _recorded_reason(cell) for cell in cells if not cell.is_complete and cell.has_record}
-    return grid_view(folder, grid, cells, reasons)
+    trials = list(trial_cells(grid, folder)) if grid.num_trials else []
+    begun = [cell for cell in (*cells, *trials) if cell.has_record and not cell.is_complete]
+    return grid_view(folder, grid, cells, trials, {cell.folder: _recorded_reason(cell) for cell in begun})
 
 
 def _recorded_reason(cell: Cell) -> str:

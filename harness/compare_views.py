@@ -9,22 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from harness.comparison import AXES, FIGURES, Comparison, Group, Relation, compare, read_run, total_spent
-from harness.grid import Cell, Grid
+from harness.grid import Cell, Contender, Grid
 from harness.record_views import describe_machine
 from harness.records.schema import Record
 from harness.tables import Table, View, fmt
+from harness.tuning import Tuned, read_tuned
 
 # A time budget is matched when it is kept to this part of it; a step may be no longer.
 SECONDS_TOLERANCE = 0.005
 
 
-def grid_view(folder: Path, grid: Grid, cells: Sequence[Cell], failed: Mapping[Path, str]) -> View:
+def grid_view(
+    folder: Path, grid: Grid, cells: Sequence[Cell], trials: Sequence[Cell], failed: Mapping[Path, str]
+) -> View:
     """Compare the complete cells of a grid and list the others with their reasons.
 
     Args:
         folder: of the grid.
         grid: what was asked for.
-        cells: all of them.
+        cells: all of the comparison.
+        trials: all of the tuning before it.
         failed: why a cell is not complete, by its folder.
     """
     complete = [cell for cell in cells if cell.is_complete]
@@ -34,9 +38,50 @@ def grid_view(folder: Path, grid: Grid, cells: Sequence[Cell], failed: Mapping[P
         if (own := [cell for cell in complete if cell.contender == contender])
     ]
     comparison = compare(groups) if groups else None
-    missing = {cell.name: failed.get(cell.folder, "not run yet") for cell in cells if cell not in complete}
+    missing = {
+        str(cell.folder.relative_to(folder)): failed.get(cell.folder, "not run yet")
+        for cell in (*trials, *cells)
+        if not cell.is_complete
+    }
     tables = list(_tables(folder, grid, comparison, missing))
-    return View(tables=tables, data=_data(folder, grid, comparison, missing))
+    data = _data(folder, grid, comparison, missing)
+    if trials:
+        tuned = read_tuned(trials)
+        tables.insert(0, _tuning_table(trials, tuned))
+        data["tuning"] = [
+            {
+                "contender": contender.name,
+                "num_trials": each.num_trials,
+                "tune_bpb": {str(trial): bpb for trial, bpb in each.scores.items()},
+                "best": each.best,
+            }
+            for contender, each in tuned.items()
+        ]
+    return View(tables=tables, data=data)
+
+
+def _tuning_table(trials: Sequence[Cell], tuned: Mapping[Contender, Tuned]) -> Table:
+    rows = []
+    for contender, each in tuned.items():
+        own = [cell for cell in trials if cell.contender == contender]
+        best = each.best
+        rows.append(
+            (
+                contender.name,
+                str(each.num_trials),
+                str(each.num_trials - len(each.scores)),
+                fmt(each.scores.get(0)),
+                fmt(None if best is None else each.scores[best]),
+                "-" if best is None else ", ".join(text.removeprefix("train.") for text in own[best].overrides),
+            )
+        )
+    columns = ("contender", "trials", "not complete", "bits/byte of the preset", "of the best", "its rates")
+    return Table(
+        title="tuning on the tune split: the same points for everyone, all trials kept",
+        columns=columns,
+        rows=rows,
+        right=frozenset({1, 2, 3, 4}),
+    )
 
 
 def _tables(folder: Path, grid: Grid, comparison: Comparison | None, missing: Mapping[str, str]) -> Iterator[Table]:

@@ -96,7 +96,7 @@ class ProcessEngine:
             "--from": grid.parent,
         }
         given = [word for option, value in options.items() if value is not None for word in (option, value)]
-        sets = [word for text in grid.overrides_of(contender) for word in ("--set", text)]
+        sets = [word for text in (*grid.overrides_of(contender), *cell.overrides) for word in ("--set", text)]
         return [*start, *given, *sets, *self._place]
 
     def _run(self, cell: Cell, watcher: Watcher) -> Outcome | None:

@@ -34,14 +34,20 @@ class Contender(BaseModel):
         """Name in tables."""
         return f"{self.method}/{self.preset}"
 
+    @property
+    def folder_name(self) -> str:
+        """Name of the folder of its runs."""
+        return f"{self.method}-{self.preset}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """One run of a grid, and its folder."""
+    """One run of a grid, its folder, and its `--set` beside those of the contender."""
 
     contender: Contender
     seed: int
     folder: Path
+    overrides: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -69,6 +75,7 @@ class Grid(BaseModel):
         data: corpus.
         overrides: `--set` of every contender; one that begins with the name of a method in the grid is of that only.
         tokenizer: None for the corpus's own.
+        num_trials: trials of each contender before its cells; 0 leaves the presets as they are.
         parent: record that every cell starts from, for comparisons after training; None from scratch.
     """
 
@@ -81,13 +88,14 @@ class Grid(BaseModel):
     data: str = "shakespeare"
     overrides: tuple[str, ...] = ()
     tokenizer: str | None = None
+    num_trials: int = Field(0, ge=0)
     parent: str | None = None
 
     def cells(self, folder: Path) -> Iterator[Cell]:
         """Yield the cells seed by seed, so that an unfinished grid has the same seeds of everything."""
         for seed in self.seeds:
             for contender in self.contenders:
-                place = folder / f"{contender.method}-{contender.preset}" / f"seed{seed}"
+                place = folder / contender.folder_name / f"seed{seed}"
                 yield Cell(contender=contender, seed=seed, folder=place)
 
     def overrides_of(self, contender: Contender) -> list[str]:

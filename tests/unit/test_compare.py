@@ -24,13 +24,21 @@ def test_cells_run_fail_and_are_not_repeated(tmp_path: Path, capsys) -> None:
     out = tmp_path / "grid"
     # a width that mpo cannot split is known only when the network is built
     arguments = [*BASE, "--methods", "dense,mpo", "--budget", "2steps", "--seeds", "1", "--set", "mpo.mlp_width=67"]
-    assert run_command([*arguments, "--out", str(out), "--jobs", "2", "--format", "json"]) == 4
+    assert run_command([*arguments, "--tune", "2", "--out", str(out), "--jobs", "2", "--format", "json"]) == 4
     output = capsys.readouterr()
     found = json.loads(output.out)
     assert [each["name"] for each in found["contenders"]] == ["dense/tiny"]
-    assert "mpo: layer" in found["incomplete"]["mpo/tiny, seed 0"]
+    assert "mpo: layer" in found["incomplete"]["tuning/mpo-tiny/trial1"]
+    assert found["incomplete"]["mpo-tiny/seed0"] == "no trial of its tuning is complete"
     assert found["winner"] is None
-    assert "dense/tiny, seed 0: complete (1 of 2 complete)" in output.err
+    assert "dense/tiny, seed 0: complete (1 of 1 complete)" in output.err
+    dense, mpo = found["tuning"]
+    assert (dense["num_trials"], mpo["num_trials"], mpo["best"]) == (2, 2, None)
+    tried = [read_record(out / "tuning" / "dense-tiny" / f"trial{trial}") for trial in (0, 1)]
+    assert dense["tune_bpb"] == {str(trial): record.metrics.tune.val_bpb for trial, record in enumerate(tried)}
+    cell = read_record(out / "dense-tiny" / "seed0")
+    assert cell.settings.train["matrix_lr"] == tried[dense["best"]].settings.train["matrix_lr"]
+    assert cell.seed != tried[0].seed
     record = out / "dense-tiny" / "seed0" / "record.json"
     made = record.stat().st_mtime_ns
     assert run_command(["compare", "--resume", str(out), "--device", "cpu", "--format", "json"]) == 4
