@@ -34,6 +34,7 @@ CommandLineError: type[Exception] = typer.BadParameter.__mro__[1]
 
 EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 RESUME_OPTIONS = ("resume", "data_dir", "device")
+RESUMED = "--resume goes on with the settings of the folder"
 GRID_RESUME_OPTIONS = (*RESUME_OPTIONS, "show_only", "jobs", "output_format")
 
 
@@ -122,7 +123,7 @@ def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
     if not has_module("torch"):
         raise missing_extra("harness run", "train")
     if resume is not None:
-        _refuse_options_beside_resume(context, RESUME_OPTIONS)
+        _refuse_options_beside(context, RESUMED, RESUME_OPTIONS)
     elif method is None or budget is None:
         raise UsageError("harness run needs --method and --budget, for example: --method legendre --budget 2m")
     from harness.runner import resume_run, start_run
@@ -137,8 +138,8 @@ def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
         show([folder])
 
 
-def _refuse_options_beside_resume(context: typer.Context, allowed: Sequence[str]) -> None:
-    """What is resumed has its settings from its folder; an option that would be dropped in silence is an error."""
+def _refuse_options_beside(context: typer.Context, why: str, allowed: Sequence[str]) -> None:
+    """An option that would be dropped in silence is an error."""
     given = [
         parameter.opts[0]
         for parameter in context.command.params
@@ -147,7 +148,7 @@ def _refuse_options_beside_resume(context: typer.Context, allowed: Sequence[str]
         and source.name == "COMMANDLINE"
     ]
     if given:
-        raise UsageError(f"--resume goes on with the settings of the folder; drop {', '.join(given)}")
+        raise UsageError(f"{why}; drop {', '.join(given)}")
 
 
 def _request(options: dict[str, Any]) -> RunRequest:
@@ -161,6 +162,7 @@ def _request(options: dict[str, Any]) -> RunRequest:
 @app.command()
 def compare(  # noqa: PLR0913  as above
     context: typer.Context,
+    records: opt.ComparedRecords = None,
     methods: opt.Contenders = None,
     budget: opt.Budget = None,
     preset: opt.Preset = "small",
@@ -174,26 +176,37 @@ def compare(  # noqa: PLR0913  as above
     out: opt.GridOut = None,
     resume: opt.GridResume = None,
     show_only: opt.ShowOnly = False,
+    pool: opt.Pool = False,
     jobs: opt.CellJobs = 1,
     data_dir: opt.DataDir = None,
     device: opt.Device = "auto",
     output_format: opt.Format = "table",
 ) -> None:
-    """Run methods under one budget with the same seeds, and say which differences are beyond chance."""
+    """Run methods under one budget with the same seeds, and say which differences are beyond chance.
+
+    With record folders instead of --methods: compare those, running nothing.
+    """
     from harness.provenance import has_module
     from harness.tables import check_format
 
     check_format(output_format)
+    if records:
+        from harness.compare_views import records_view
+
+        allowed = ("records", "pool", "output_format")
+        _refuse_options_beside(context, "record folders are compared as they are", allowed)
+        records_view(records, is_pooled=pool).print_to(_console(), output_format)
+        return
     if not has_module("torch"):
         raise missing_extra("harness compare", "train")
     from harness.compare import Place, default_folder, make_grid, run_grid, show_grid
     from harness.grid import read_grid
 
     if resume is not None:
-        _refuse_options_beside_resume(context, GRID_RESUME_OPTIONS)
+        _refuse_options_beside(context, RESUMED, GRID_RESUME_OPTIONS)
         folder, grid = resume, read_grid(resume)
-    elif show_only:
-        raise UsageError("--show-only needs --resume with the folder of a comparison")
+    elif show_only or pool:
+        raise UsageError("--show-only needs --resume with the folder of a comparison, --pool needs record folders")
     elif methods is None or budget is None:
         raise UsageError("harness compare needs --methods and --budget, for example: --methods dense,mpo --budget 2m")
     else:

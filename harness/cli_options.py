@@ -45,6 +45,9 @@ Parent = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 # harness compare
+ComparedRecords = Annotated[
+    list[Path] | None, typer.Argument(metavar="[RECORDS]...", help="Records to compare instead of running any.")
+]
 Contenders = Annotated[
     str | None, typer.Option("--methods", help="dense,legendre/published,mpo: methods, each at its preset or --preset.")
 ]
@@ -58,6 +61,9 @@ NumTrials = Annotated[
 GridOut = Annotated[Path | None, typer.Option("--out", help="Folder of the comparison [default: comparisons/<name>].")]
 GridResume = Annotated[Path | None, typer.Option("--resume", help="Go on with the folder of a comparison.")]
 ShowOnly = Annotated[bool, typer.Option("--show-only", help="With --resume: compare what is complete, run nothing.")]
+Pool = Annotated[
+    bool, typer.Option("--pool", help="Records of one method and preset are its seeds though their settings differ.")
+]
 CellJobs = Annotated[int, typer.Option("--jobs", min=1, max=256, help="Cells at a time, on this machine.")]
 
 # harness evaluate

@@ -127,6 +127,8 @@ class Comparison:
     @property
     def winner(self) -> str | None:
         """The contender that is better than each other one beyond chance; None where there is none."""
+        if not self.groups:
+            return None
         best = self.groups[0].name
         own = [relation for relation in self.relations if best in (relation.first, relation.second)]
         return best if own and all(relation.is_settled for relation in own) else None

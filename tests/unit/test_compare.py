@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from record_factory import make_record
 
 from harness.cli import run_command
 from harness.engines import Outcome, ProcessEngine, last_step
@@ -70,6 +71,37 @@ def test_a_stopped_grid_goes_on(tmp_path: Path) -> None:
     assert [record.progress.steps for record in records] == [40, 40]
 
 
+def put_record(folder: Path, seed: int, bpb: float, method: str = "dense", **fields: object) -> None:
+    make_record(folder, seed)
+    path = folder / "record.json"
+    record = json.loads(path.read_text())
+    record["metrics"]["test"]["val_bpb"] = bpb
+    record["method"]["name"] = method
+    record["lineage"] = []
+    path.write_text(json.dumps({**record, **fields}))
+
+
+def test_records_that_are_there_are_compared(tmp_path: Path, capsys) -> None:
+    for seed in range(3):
+        put_record(tmp_path / f"a{seed}", seed, 2.0 + 0.01 * seed)
+        put_record(tmp_path / f"b{seed}", seed, 2.5 + 0.012 * seed, "mpo")
+    put_record(tmp_path / "c", 0, 3.0, "mpo", settings={"model": {}, "train": {}, "export": {}})
+    assert run_command(["compare", str(tmp_path), "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    names = ["dense/tiny, 20steps", "mpo/tiny, 20steps (settings 1)", "mpo/tiny, 20steps (settings 2)"]
+    assert [(each["name"], each["seeds"]) for each in found["contenders"]] == list(
+        zip(names, ([0, 1, 2], [0, 1, 2], [0]), strict=True)
+    )
+    assert found["contenders"][0]["mean_bpb"] == pytest.approx(2.01)
+    assert run_command(["compare", str(tmp_path), "--pool"]) == 2
+    assert "c: seed 0 of mpo/tiny, 20steps is there already" in capsys.readouterr().err.replace("\n", " ")
+    (tmp_path / "c" / "record.json").unlink()
+    assert run_command(["compare", str(tmp_path), "--pool"]) == 0
+    capsys.readouterr()
+    assert run_command(["compare", str(tmp_path), "--seeds", "3"]) == 2
+    assert "compared as they are; drop --seeds" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -80,6 +112,8 @@ def test_a_stopped_grid_goes_on(tmp_path: Path) -> None:
         (["--methods", "dense,mpo", "--budget", "2steps", "--set", "mpo.chii=3"], "no such setting"),
         (["--methods", "dense,mpo", "--budget", "2steps", "--format", "xml"], "--format xml"),
         (["--show-only"], "--show-only needs --resume"),
+        (["--pool"], "--pool needs record folders"),
+        (["nowhere"], "nowhere does not exist"),
         (["--resume", "nowhere"], "nowhere does not exist"),
         (["--resume", "nowhere", "--budget", "2steps"], "drop --budget"),
     ],

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from record_factory import record_fields, scores_of
 
-from harness.compare_views import match_problem
 from harness.comparison import Group, Run, compare, total_spent
+from harness.comparison_views import match_problem
 from harness.errors import UsageError
 from harness.records.schema import Record
 from harness.records.scores import BlockScores
