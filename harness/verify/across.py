@@ -15,6 +15,7 @@ from harness.records.native import ARTIFACT_FILE, RECORD_FILE
 from harness.records.safeio import hash_file
 from harness.records.schema import AncestorPart, MetricsPart, Record
 from harness.records.values import Value
+from harness.training.recipe import Recipe
 from harness.verify.case import NativeCase, UnavailableError
 from harness.verify.findings import Finding, FindingStatus
 from harness.verify.rules import Rule
@@ -58,12 +59,17 @@ def make_peer(case: NativeCase) -> Peer | None:
 
 
 def settings_key(record: Record) -> str:
-    """Return what makes two records runs of one thing: everything but seed, machine and outcome."""
+    """Return what makes two records runs of one thing: everything but seed, machine and outcome.
+
+    Options of the recipe that an older record did not know yet were off, which is their default.
+    """
     score = record.metrics.test
+    settings = record.settings.model_dump(mode="json")
+    settings["train"] = Recipe().model_dump(mode="json") | settings["train"]
     return json.dumps(
         {
             "method": [record.method.name, record.method.version],
-            "settings": record.settings.model_dump(mode="json"),
+            "settings": settings,
             "data": [record.data.corpus_sha256, record.data.tokenizer.sha256],
             "budget": record.budget.text,
             "eval_mode": score.eval_mode.model_dump() if score else None,

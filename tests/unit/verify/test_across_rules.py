@@ -10,8 +10,8 @@ import pytest
 import record_factory
 from record_factory import edit, edit_log, make_record, put, reseal, rewrite
 
-from harness.records.native import ARTIFACT_FILE, CONFIG_FILE, RECORD_FILE
-from harness.verify.across import ACROSS_CHECKS
+from harness.records.native import ARTIFACT_FILE, CONFIG_FILE, RECORD_FILE, read_record
+from harness.verify.across import ACROSS_CHECKS, settings_key
 from harness.verify.findings import Report
 from harness.verify.run import verify_paths
 
@@ -180,3 +180,14 @@ def test_damaged_artifact_is_not_compared(tmp_path: Path) -> None:
 
 def test_every_rule_is_covered() -> None:
     assert {rule for rule, *_ in BAD} == {rule for rule, _ in GOOD} == set(ACROSS_CHECKS)
+
+
+def test_options_that_an_older_record_did_not_know_are_off(tmp_path: Path) -> None:
+    record = read_record(make_record(tmp_path / "older"))
+    train = {**record.settings.train, "qat_start": "", "replay_batches": 100}
+    newer = record.model_copy(update={"settings": record.settings.model_copy(update={"train": train})})
+    assert settings_key(newer) == settings_key(record)
+    other = record.model_copy(
+        update={"settings": record.settings.model_copy(update={"train": train | {"qat_start": "50%"}})}
+    )
+    assert settings_key(other) != settings_key(record)
