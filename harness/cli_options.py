@@ -23,18 +23,18 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Setting of model, train or export as key=value; repeatable."),
 ]
-RunOut = Annotated[Path | None, typer.Option(help="Record folder to make [default: records/<run>].")]
+RunOut = Annotated[Path | None, typer.Option(help="Record folder to make (default: records/<run>).")]
 Resume = Annotated[Path | None, typer.Option(help="Go on with an unfinished record folder.")]
 Tokenizer = Annotated[
-    str | None, typer.Option(help="bytes, characters, or sp1024 and the like [default: the corpus's own].")
+    str | None, typer.Option(help="bytes, characters, or sp1024 and the like (default: the corpus's own).")
 ]
 EncodingErrors = Annotated[str, typer.Option(help="Invalid UTF-8: strict refuses, replace records.")]
 EvalMode = Annotated[str, typer.Option(help="sliding, challenge or challenge-sliding.")]
 EvalContext = Annotated[
-    int | None, typer.Option(min=1, max=MAX_INTEGER, help="Input tokens [default: as in training].")
+    int | None, typer.Option(min=1, max=MAX_INTEGER, help="Input tokens (default: as in training).")
 ]
 EvalStride = Annotated[
-    int | None, typer.Option(min=1, max=MAX_INTEGER, help="Targets a window [default: half the context].")
+    int | None, typer.Option(min=1, max=MAX_INTEGER, help="Targets a window (default: half the context).")
 ]
 MaxArtifactBytes = Annotated[int | None, typer.Option(min=1, max=MAX_INTEGER, help="Cap on the stored file, in bytes.")]
 MaxParams = Annotated[int | None, typer.Option(min=1, max=MAX_INTEGER, help="Cap on trained parameters.")]
@@ -53,12 +53,12 @@ Contenders = Annotated[
 ]
 NumSeeds = Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Seeds 0, 1, ... of every method.")]
 Match = Annotated[
-    str | None, typer.Option(help="seconds, steps, tokens or flops: what all cells share [default: the budget's unit].")
+    str | None, typer.Option(help="seconds, steps, tokens or flops: what all cells share (default: the budget's unit).")
 ]
 NumTrials = Annotated[
     int, typer.Option("--tune", min=0, max=4096, help="Trials of each method's learning rates, on the tune split.")
 ]
-GridOut = Annotated[Path | None, typer.Option("--out", help="Folder of the comparison [default: comparisons/<name>].")]
+GridOut = Annotated[Path | None, typer.Option("--out", help="Folder of the comparison (default: comparisons/<name>).")]
 GridResume = Annotated[Path | None, typer.Option("--resume", help="Go on with the folder of a comparison.")]
 ShowOnly = Annotated[bool, typer.Option("--show-only", help="With --resume: compare what is complete, run nothing.")]
 Pool = Annotated[
@@ -73,11 +73,11 @@ SampleSeed = Annotated[int, typer.Option(min=0, max=MAX_INTEGER, help="Seed of t
 # harness quantise
 QuantisedRecord = Annotated[Path, typer.Argument(help="Record folder; store its matrices as fp32 to compare schemes.")]
 Schemes = Annotated[
-    list[str] | None, typer.Option("--scheme", help="Scheme of matrices; repeatable [default: int6-row-search].")
+    list[str] | None, typer.Option("--scheme", help="Scheme of matrices; repeatable (default: int6-row-search).")
 ]
 GptqModes = Annotated[
     list[str] | None,
-    typer.Option("--gptq", help="none, first (passes of shared maps) or all; repeatable [default: none and all]."),
+    typer.Option("--gptq", help="none, first (passes of shared maps) or all; repeatable (default: none and all)."),
 ]
 Sweep = Annotated[bool, typer.Option("--sweep", help="Find the rate-distortion frontier, and compare plain formats.")]
 SweepPoints = Annotated[int, typer.Option(min=2, max=64, help="Points of the frontier.")]
