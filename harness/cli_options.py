@@ -53,7 +53,11 @@ Contenders = Annotated[
 ]
 NumSeeds = Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Seeds 0, 1, ... of every method.")]
 Match = Annotated[
-    str | None, typer.Option(help="seconds, steps, tokens or flops: what all cells share (default: the budget's unit).")
+    str | None,
+    typer.Option(help="seconds, steps, tokens, flops or bytes: what all cells share (default: the budget's unit)."),
+]
+TargetBytes = Annotated[
+    str | None, typer.Option("--target", help="With --match bytes: size of every file, 16MB or 16000000.")
 ]
 NumTrials = Annotated[
     int, typer.Option("--tune", min=0, max=4096, help="Trials of each method's learning rates, on the tune split.")

@@ -45,6 +45,7 @@ def make_grid(  # noqa: PLR0913  keyword-only: the options of the command
     budget: str,
     num_seeds: int,
     match: str | None = None,
+    target: str | None = None,
     data: str = "shakespeare",
     overrides: Sequence[str] = (),
     tokenizer: str | None = None,
@@ -59,13 +60,14 @@ def make_grid(  # noqa: PLR0913  keyword-only: the options of the command
     from harness.registry import find_method
     from harness.settings import resolve_settings
 
-    check_match(parse_budget(budget).kind, match)
+    target_bytes = check_match(parse_budget(budget).kind, match, target)
     grid = Grid(
         contenders=parse_contenders(methods, preset),
         seeds=tuple(range(num_seeds)),
         budget=budget,
         data=data,
         overrides=tuple(overrides),
+        target_bytes=target_bytes,
         tokenizer=tokenizer,
         num_trials=num_trials,
         parent=parent,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from harness.comparison import AXES, FIGURES, Comparison, Group, Relation, total_spent
+from harness.method import BYTES_TOLERANCE, ExportSettings
 from harness.record_views import describe_machine
 from harness.records.schema import Record
 from harness.tables import Table, fmt
@@ -144,6 +145,8 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         for seed, run in group.runs.items():
             if problem := match_problem(run.record):
                 yield f"{group.name}, seed {seed}: {problem}"
+            if problem := size_problem(run.record):
+                yield f"{group.name}, seed {seed}: {problem}"
             if run.record.contended:
                 yield f"{group.name}, seed {seed}: contended, the machine's speed drifted by more than 5%"
     if few := [group.name for group in comparison.groups if len(group.runs) < MIN_SEEDS]:
@@ -163,6 +166,17 @@ def match_problem(record: Record) -> str | None:
     if abs(spent - budget.amount) > tolerance + step_seconds:
         return f"not matched: {spent:.1f} s of {budget.amount:.1f} s were spent"
     return None
+
+
+def size_problem(record: Record) -> str | None:
+    """Say how far a file is below the size that it was to fill, None where it is within 2% or was to fill none."""
+    target_bytes = ExportSettings.model_validate(record.settings.export).target_bytes
+    if not target_bytes or record.artifact is None:
+        return None
+    below = 1 - record.artifact.artifact_bytes / target_bytes
+    if 0 <= below <= BYTES_TOLERANCE:
+        return None
+    return f"not matched: its file is {below:.1%} below {target_bytes:,} bytes; the network is too small for that size"
 
 
 def _machines(comparison: Comparison) -> set[str]:

@@ -61,6 +61,10 @@ def prepare_job(
     recipe = setting.settings.train.model_copy(update={"precision": precision})
     eval_mode = request.resolve_eval_mode(recipe.context)
     request.check_caps()
+    if recipe.qat_start and setting.settings.export.target_bytes:
+        raise UsageError(
+            "train.qat_start looks at export.matrices, but export.target_bytes chooses other steps at the end; set one"
+        )
     micro_batches_of_rank(recipe.num_micro_batches, ranks.rank, ranks.size)
     with clock.pause("data"):
         data = _prepare_data(setting)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from harness.evaluate import score_network
 from harness.job import Job
 from harness.nn.network import Network
 from harness.plan import MAX_EPOCHS
+from harness.rated import Moments, RatedTensors, fill_bytes, matrix_names, plan
 from harness.records.logs import LogWriter, most_seconds, read_log
 from harness.records.native import ARTIFACT_FILE, CHECKPOINT_FILE
 from harness.records.safeio import hash_file
@@ -35,6 +37,7 @@ from harness.training.contention import drifted, kernel_seconds
 from harness.training.loop import Trainer
 
 VALIDATION_TARGETS = 16_384
+CALIBRATION_TOKENS = 65_536  # that a file of a given size is stored by
 
 
 def train_and_export(job: Job) -> None:
@@ -69,8 +72,8 @@ def train_and_export(job: Job) -> None:
         if log is None:
             return
         with clock.stage("export"):
-            tensors = job.method.export(network, job.settings.export)
-            summary = _write_artifact(job, job.folder / ARTIFACT_FILE, tensors)
+            moments = _measure_moments(job, network, trainer)
+            summary = _store(job, job.folder / ARTIFACT_FILE, _plan_tensors(job, network), network, moments)
         with clock.pause("validation"):
             log.write("export", artifact_bytes=summary.artifact_bytes, sha256=summary.sha256, **_export_times(clock))
             before_export = score_network(network, job.data, job.data.tune, job.eval_mode).metrics()
@@ -223,7 +226,7 @@ def _time_noise_export(job: Job, network: Network) -> float:
     rng = np.random.default_rng(0)
     started = time.monotonic()
     with job.clock.stage("compression"):
-        planned = job.method.export(network, job.settings.export)
+        planned = _plan_tensors(job, network)
         noise = [
             replace(
                 tensor,
@@ -234,13 +237,40 @@ def _time_noise_export(job: Job, network: Network) -> float:
             for value in [rng.standard_normal(tensor.value.shape, dtype=np.float32)]
         ]
         try:
-            artifact_bytes = _write_artifact(job, path, noise).artifact_bytes
+            # any moments take as long as those that calibration will measure
+            linear = [(each.name.removesuffix(".weight"), each.value.shape) for each in noise]
+            moments = {name: np.eye(shape[1]) for name, shape in linear if len(shape) == 2}
+            artifact_bytes = _store(job, path, noise, network, moments).artifact_bytes
         finally:
             path.unlink(missing_ok=True)
     cap = job.request.max_artifact_bytes
     if cap is not None and artifact_bytes > cap:
         job.reporter.said(f"warning: noise of these shapes takes {artifact_bytes:,} bytes, above the cap of {cap:,}")
     return time.monotonic() - started
+
+
+def _plan_tensors(job: Job, network: Network) -> Sequence[PlannedTensor]:
+    export = job.settings.export
+    return plan(job.method, network, export, "fp32" if export.target_bytes else export.matrices)
+
+
+def _measure_moments(job: Job, network: Network, trainer: Trainer) -> Moments:
+    """Measure the inputs of linear maps where a size is to be filled; else nothing asks for them."""
+    if not job.settings.export.target_bytes:
+        return {}
+    moments = trainer.calibrate(network, num_tokens=CALIBRATION_TOKENS)
+    return {name: moment.cpu().numpy() for name, moment in moments.items()}
+
+
+def _store(
+    job: Job, path: Path, planned: Sequence[PlannedTensor], network: Network, moments: Moments
+) -> ArtifactSummary:
+    """Write the planned tensors under their schemes, or so that the file fills the size that was asked for."""
+    export = job.settings.export
+    if not export.target_bytes:
+        return _write_artifact(job, path, planned)
+    rated = RatedTensors(planned, matrix_names(job.method, network, export), moments)
+    return fill_bytes(rated, export.target_bytes, partial(_write_artifact, job, path))
 
 
 def _validate(job: Job, log: LogWriter | None, network: Network, step: int) -> None:

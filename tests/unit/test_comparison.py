@@ -10,7 +10,7 @@ import pytest
 from record_factory import record_fields, scores_of
 
 from harness.comparison import Group, Run, compare, total_spent
-from harness.comparison_views import match_problem
+from harness.comparison_views import match_problem, size_problem
 from harness.errors import UsageError
 from harness.records.schema import Record
 from harness.records.scores import BlockScores
@@ -120,4 +120,14 @@ def test_a_time_budget_is_matched_within_half_a_percent(
     fields["budget"]["spent"]["seconds"] = spent
     fields["progress"]["median_step_seconds"] = step_seconds
     problem = match_problem(Record.model_validate(fields))
+    assert problem is None if said is None else said in problem
+
+
+@pytest.mark.parametrize(
+    ("target", "said"), [(0, None), (100, None), (102, None), (103, "2.9% below 103"), (99, "-1.0%")]
+)
+def test_a_size_is_matched_within_two_per_cent_below(target: int, said: str | None) -> None:
+    fields = make_run(0, 2.0, num_bytes=100).record.to_json()
+    fields["settings"]["export"] = {"target_bytes": target}
+    problem = size_problem(Record.model_validate(fields))
     assert problem is None if said is None else said in problem
