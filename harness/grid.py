@@ -76,6 +76,8 @@ class Grid(BaseModel):
         data: corpus.
         overrides: `--set` of every contender; one that begins with the name of a method in the grid is of that only.
         target_bytes: size that every cell's file fills, within 2%; 0 stores each under its own schemes.
+        eval_context: input tokens of a window in scoring, which no contender was trained for less of; 0 before it is
+            settled.
         tokenizer: None for the corpus's own.
         num_trials: trials of each contender before its cells; 0 leaves the presets as they are.
         parent: record that every cell starts from, for comparisons after training; None from scratch.
@@ -90,6 +92,7 @@ class Grid(BaseModel):
     data: str = "shakespeare"
     overrides: tuple[str, ...] = ()
     target_bytes: int = Field(0, ge=0)
+    eval_context: int = Field(0, ge=0)
     tokenizer: str | None = None
     num_trials: int = Field(0, ge=0)
     parent: str | None = None

@@ -24,6 +24,8 @@ _CENTRE_SCHEME = "int6-row"
 MAX_CORRECTIONS = 3  # of a file that is to fill a size
 # At more bits a weight than those of int6 plus this a finer step buys nothing: the network is too small for the size.
 _MOST_EXTRA_BITS = 6.0
+# At so many fewer every symbol is zero.
+_MOST_FEWER_BITS = 12.0
 
 
 def plan(method: Method, network: Network, export: ExportSettings, matrices: str) -> Sequence[PlannedTensor]:
@@ -116,21 +118,24 @@ def fill_bytes(
         bits = _next_bits(sizes, target_bytes, rated.num_weights)
         if bits == sizes[-1][0]:
             break
-    fitting = [tried for tried, num_bytes in sizes if num_bytes <= target_bytes]
+    fitting = [(num_bytes, tried) for tried, num_bytes in sizes if num_bytes <= target_bytes]
     if not fitting:
         raise RunError(
             f"export.target_bytes={target_bytes:,}: the smallest file that was tried has "
             f"{min(num_bytes for _, num_bytes in sizes):,} bytes; train a smaller network, or store embeddings with "
             "fewer bits"
         )
-    return write(rated.at(rated.centre * 4.0 ** -max(fitting))[0])
+    return write(rated.at(rated.centre * 4.0 ** -max(fitting)[1])[0])
 
 
 def _next_bits(sizes: Sequence[tuple[float, int]], target_bytes: int, num_weights: int) -> float:
     """Foretell the bits a weight that give a file in the middle of the tolerance."""
     aim = target_bytes * (1 - BYTES_TOLERANCE / 2)
     last_bits, last_bytes = sizes[-1]
-    slope = num_weights / 8
-    if len(sizes) > 1 and sizes[-2][1] != last_bytes:
+    slope = ideal = max(num_weights / 8, 1.0)
+    if len(sizes) > 1 and last_bits != sizes[-2][0]:
         slope = (last_bytes - sizes[-2][1]) / (last_bits - sizes[-2][0])
-    return min(last_bits + (aim - last_bytes) / max(slope, 1.0), _MOST_EXTRA_BITS)
+    if slope < ideal / 8:  # where all symbols are zero, sizes differ by the digits of a step and foretell nothing
+        slope = ideal
+    bits = last_bits + (aim - last_bytes) / slope
+    return min(max(bits, -_MOST_FEWER_BITS), _MOST_EXTRA_BITS)

@@ -25,13 +25,14 @@ from harness.evaluate import score_network
 from harness.job import Job
 from harness.nn.network import Network
 from harness.plan import MAX_EPOCHS
-from harness.rated import Moments, RatedTensors, fill_bytes, matrix_names, plan
+from harness.rated import MAX_CORRECTIONS, Moments, RatedTensors, fill_bytes, matrix_names, plan
 from harness.records.logs import LogWriter, most_seconds, read_log
 from harness.records.native import ARTIFACT_FILE, CHECKPOINT_FILE
 from harness.records.safeio import hash_file
 from harness.records.scores import SCORES_FILE
 from harness.run_record import utc_now
 from harness.scoring import TEST_PURPOSE, ScoreRequest, score_in_fresh_process
+from harness.training.calibration import calibration_batches, input_moments
 from harness.training.clock import Clock
 from harness.training.contention import drifted, kernel_seconds
 from harness.training.loop import Trainer
@@ -46,7 +47,8 @@ def train_and_export(job: Job) -> None:
     torch.manual_seed(job.request.seed)
     with LogWriter(job.folder) if ranks.is_main else nullcontext() as log:
         checkpoint_path = job.folder / CHECKPOINT_FILE
-        if not checkpoint_path.exists():
+        is_resumed = checkpoint_path.exists()
+        if not is_resumed:
             _start_log(job, log)
         trainer = Trainer(
             method=job.method,
@@ -72,12 +74,14 @@ def train_and_export(job: Job) -> None:
         if log is None:
             return
         with clock.stage("export"):
-            moments = _measure_moments(job, network, trainer)
+            moments = _measure_moments(job, network)
             summary = _store(job, job.folder / ARTIFACT_FILE, _plan_tensors(job, network), network, moments)
         with clock.pause("validation"):
             log.write("export", artifact_bytes=summary.artifact_bytes, sha256=summary.sha256, **_export_times(clock))
             before_export = score_network(network, job.data, job.data.tune, job.eval_mode).metrics()
             contended = None if kernel is None else drifted(kernel, kernel_seconds(ranks.device))
+            if is_resumed and not contended:
+                contended = None  # of the machine before the stop nothing is known
             clock.finish()
         _say_overrun(job)
         log.write("eval", split="tune_before_export", step=clock.num_steps, **before_export)
@@ -237,16 +241,19 @@ def _time_noise_export(job: Job, network: Network) -> float:
             for value in [rng.standard_normal(tensor.value.shape, dtype=np.float32)]
         ]
         try:
-            # any moments take as long as those that calibration will measure
-            linear = [(each.name.removesuffix(".weight"), each.value.shape) for each in noise]
-            moments = {name: np.eye(shape[1]) for name, shape in linear if len(shape) == 2}
-            artifact_bytes = _store(job, path, noise, network, moments).artifact_bytes
+            artifact_bytes = _store(job, path, noise, network, _measure_moments(job, network)).artifact_bytes
+        except RunError as error:  # noise may need more bytes than what training leaves
+            job.reporter.said(f"warning: for noise of these shapes, {error}")
+            artifact_bytes = 0
         finally:
             path.unlink(missing_ok=True)
+    seconds = time.monotonic() - started
+    # how many files are written until one fills the size is not known before
+    seconds *= 2 + MAX_CORRECTIONS if job.settings.export.target_bytes else 1
     cap = job.request.max_artifact_bytes
     if cap is not None and artifact_bytes > cap:
         job.reporter.said(f"warning: noise of these shapes takes {artifact_bytes:,} bytes, above the cap of {cap:,}")
-    return time.monotonic() - started
+    return seconds
 
 
 def _plan_tensors(job: Job, network: Network) -> Sequence[PlannedTensor]:
@@ -254,11 +261,12 @@ def _plan_tensors(job: Job, network: Network) -> Sequence[PlannedTensor]:
     return plan(job.method, network, export, "fp32" if export.target_bytes else export.matrices)
 
 
-def _measure_moments(job: Job, network: Network, trainer: Trainer) -> Moments:
-    """Measure the inputs of linear maps where a size is to be filled; else nothing asks for them."""
+def _measure_moments(job: Job, network: Network) -> Moments:
+    """Measure the inputs of linear maps on training tokens where a size is to be filled; else nothing asks for them."""
     if not job.settings.export.target_bytes:
         return {}
-    moments = trainer.calibrate(network, num_tokens=CALIBRATION_TOKENS)
+    batches = job.settings.train.batches(job.data.train, job.request.seed)
+    moments = input_moments(network, calibration_batches(batches, CALIBRATION_TOKENS))
     return {name: moment.cpu().numpy() for name, moment in moments.items()}
 
 
