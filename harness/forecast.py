@@ -1,0 +1,369 @@
+"""What a run will need, said before anybody rents a machine for it: numbers, operations, memory, time, money.
+
+Nothing is trained beyond a few timed steps where the machine is this one; no record is made, nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.devices import HERE, Accelerator, find_accelerator
+from harness.errors import UsageError
+from harness.forecast_schema import (
+    BudgetForecast,
+    DeviceForecast,
+    FlopsForecast,
+    Forecast,
+    MemoryForecast,
+    SizeForecast,
+    TimeForecast,
+)
+from harness.job import RunRequest
+from harness.plan import MAX_EPOCHS, Plan, build_on_meta, device_memory_bytes, make_plan
+from harness.registry import find_method
+from harness.settings import RunSettings, resolve_settings
+from harness.training.budget import Budget, no_extra, parse_budget, whole_steps
+from harness.training.clock import Clock
+from harness.training.phases import describe_surprises, teacher_flops
+
+if TYPE_CHECKING:
+    from harness.data.outlook import Outlook
+    from harness.method import Method
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForecastRequest:
+    """What the user asked for.
+
+    Attributes:
+        run: the run to be planned.
+        mfu: assumed part of a device's peak that the run's operations reach, in (0, 1]; unused where steps are timed.
+        data_dir: folder of local corpora.
+        device: "here", or a name of `devices.toml`.
+        price: of a device for an hour, in any currency.
+        vocab_size: of a corpus that is not on this machine.
+    """
+
+    run: RunRequest
+    mfu: float
+    data_dir: Path | None = None
+    device: str = HERE
+    price: float | None = None
+    vocab_size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Subject:
+    """What is planned: a method at checked settings, as far as its data is known, on a device.
+
+    `torch_device` is where steps are timed; of an accelerator of the table it is the kind whose kernels are assumed.
+    """
+
+    method: Method
+    settings: RunSettings
+    budget: Budget
+    outlook: Outlook
+    plan: Plan
+    torch_device: str
+    accelerator: Accelerator | None
+
+    @property
+    def network_flops(self) -> float:
+        """Operations of one step, those of the optimiser left out."""
+        return self.method.flops_per_step(self.settings.train.batch_tokens)
+
+    def teacher_flops(self, steps: int) -> float:
+        """Operations of the teacher in a run of so many steps."""
+        return teacher_flops(self.settings.train.model_dump(), self.network_flops)(steps)
+
+
+def make_forecast(request: ForecastRequest, say: Callable[[str], None]) -> Forecast:
+    """Plan a run.
+
+    Args:
+        request: what the user asked for.
+        say: told what takes a while, and what a method chose for itself.
+
+    Raises:
+        UsageError: an option or a setting is wrong, or no vocabulary is known.
+        DataError: the corpus is there, but too short or not what it should be.
+        RunError: the budget does not hold one step.
+    """
+    run, subject = request.run, _set_up(request, say)
+    device = _describe_device(request, subject)
+    params, export_seconds, storage_note = _forecast_storage(subject)
+    memory = _forecast_memory(subject, device)
+    step_seconds, time_note = _forecast_step(subject, device, memory, say)
+    steps = _steps_within(subject, step_seconds, export_seconds)
+    budget = _forecast_budget(subject, steps)
+    return Forecast(
+        method=run.method,
+        preset=run.preset,
+        data=run.data,
+        vocab_size=subject.outlook.vocab_size,
+        device=device,
+        params=params,
+        flops=_forecast_flops(subject, steps),
+        budget=budget,
+        memory=memory,
+        time=_forecast_time(subject, steps, step_seconds, export_seconds, request.price),
+        warnings=tuple(_warnings(subject, device, memory, budget)),
+        notes=tuple(filter(None, (time_note, *_notes(subject, memory), storage_note, subject.outlook.note))),
+    )
+
+
+def _set_up(request: ForecastRequest, say: Callable[[str], None]) -> _Subject:
+    """Check everything as a run does before it makes its folder."""
+    run = request.run
+    budget, info = parse_budget(run.budget), find_method(run.method)
+    if not 0 < request.mfu <= 1:
+        raise UsageError(f"--mfu {request.mfu:g}: give a part of the device's peak, above 0 and at most 1")
+    if request.price is not None and not 0 <= request.price < math.inf:
+        raise UsageError(f"--price {request.price:g}: give the price of a device for an hour, at least 0")
+    accelerator = None if request.device == HERE else find_accelerator(request.device)
+    settings = resolve_settings(info, run.preset, run.overrides)
+
+    from harness.data.outlook import look_at_data
+    from harness.method import Task
+    from harness.preparation import check_splits, settle_model
+    from harness.training.ranks import choose_device, resolve_precision
+
+    # Every device of the table multiplies bfloat16.
+    torch_device = choose_device("auto") if accelerator is None else "cuda"
+    is_open = settings.train.precision == "auto" and accelerator is not None
+    precision = "bfloat16" if is_open else resolve_precision(settings.train.precision, torch_device)
+    recipe = settings.train.model_copy(update={"precision": precision})
+    outlook = look_at_data(
+        run.data,
+        tokenizer=run.tokenizer,
+        data_dir=request.data_dir,
+        encoding_errors=run.encoding_errors,
+        vocab_size=request.vocab_size,
+    )
+    if outlook.data is not None:
+        check_splits(outlook.data, recipe.context, run.resolve_eval_mode(recipe.context))
+    task = Task(vocab_size=outlook.vocab_size, context=recipe.context, pass_tokens=recipe.micro_batch_tokens)
+    settings = replace(settings, train=recipe)
+    settings = replace(settings, model=settle_model(settings, task, say))
+    method = info.load()(settings.model, task)
+    return _Subject(
+        method=method,
+        settings=settings,
+        budget=budget,
+        outlook=outlook,
+        plan=make_plan(method, settings, budget, outlook.data),
+        torch_device=torch_device,
+        accelerator=accelerator,
+    )
+
+
+def _describe_device(request: ForecastRequest, subject: _Subject) -> DeviceForecast:
+    precision, accelerator = subject.settings.train.precision, subject.accelerator
+    if accelerator is None:
+        return DeviceForecast(
+            name=HERE,
+            title=f"this machine, {subject.torch_device}",
+            precision=precision,
+            memory_bytes=device_memory_bytes(subject.torch_device),
+            is_timed=True,
+            peak_flops=None,
+            mfu=None,
+        )
+    return DeviceForecast(
+        name=request.device,
+        title=accelerator.title,
+        precision=precision,
+        memory_bytes=accelerator.memory_bytes,
+        is_timed=False,
+        peak_flops=accelerator.peak_flops(precision),
+        mfu=request.mfu,
+    )
+
+
+def _forecast_storage(subject: _Subject) -> tuple[SizeForecast, float, str]:
+    """Return numbers and bytes, the seconds of quantising and coding, and a note on a method's own way of storing."""
+    from harness.artifact.expected import expected_bytes, expected_coding_seconds, num_stored
+    from harness.backbone import BackboneMethod
+
+    method, export, plan = subject.method, subject.settings.export, subject.plan
+    network = build_on_meta(method)
+    if isinstance(method, BackboneMethod):
+        tensors = [
+            (tuple(tensor.shape), method.scheme_of(name, tensor, export))
+            for name, tensor in method.stored_tensors(network)
+        ]
+        is_plain = type(method).export is BackboneMethod.export
+    else:
+        schemes = {"matrix": export.matrices, "embedding": export.embeddings, "scalar": export.scalars}
+        tensors = [
+            (tuple(network.get_parameter(name).shape), schemes[group.role])
+            for group in method.param_groups(network)
+            for name in group.names
+        ]
+        is_plain = False
+    params = SizeForecast(
+        trained=plan.num_params_trained,
+        stored=sum(num_stored(*tensor) for tensor in tensors),
+        effective=plan.params.effective,
+        active=plan.params.active,
+        bytes_before_coding=plan.expected_artifact_bytes,
+        bytes_after_coding=round(sum(expected_bytes(*tensor, {}) for tensor in tensors)),
+    )
+    note = (
+        "" if is_plain else "the method stores its tensors in a way of its own: stored numbers and bytes may be fewer"
+    )
+    return params, sum(expected_coding_seconds(*tensor) for tensor in tensors), note
+
+
+def _forecast_memory(subject: _Subject, device: DeviceForecast) -> MemoryForecast:
+    from harness.training.footprint import measure_footprint
+
+    found = measure_footprint(subject.method, subject.settings.train, subject.torch_device.partition(":")[0])
+    return MemoryForecast(
+        weights=found.weights,
+        generated_weights=found.generated_weights,
+        gradients=found.gradients,
+        optimiser_state=found.optimiser_state,
+        averages=found.averages,
+        teacher=found.teacher,
+        activations=found.activations,
+        peak=found.peak,
+        fits=found.peak <= device.memory_bytes,
+    )
+
+
+def _forecast_step(
+    subject: _Subject, device: DeviceForecast, memory: MemoryForecast, say: Callable[[str], None]
+) -> tuple[float | None, str]:
+    """Return the seconds of a step and what they rest on; None where this machine has no memory to time one."""
+    plan = subject.plan
+    if subject.accelerator is not None:
+        return _assumed_seconds(subject, subject.accelerator, device, memory)
+    if not memory.fits:
+        return None, ""
+    from harness.training.timing import time_steps
+
+    say(f"timing a few steps of {plan.flops_per_step:.3g} FLOPs on this machine")
+    seconds = time_steps(subject.method, subject.settings, subject.torch_device, plan.flops_per_step)
+    return seconds, "seconds are those of a few steps timed on this machine as busy as it is now, on random tokens"
+
+
+def _assumed_seconds(
+    subject: _Subject, accelerator: Accelerator, device: DeviceForecast, memory: MemoryForecast
+) -> tuple[float, str]:
+    """Return the seconds of the operations at the assumed utilisation, or of the memory traffic, whichever is more."""
+    assert device.peak_flops is not None and device.mfu is not None
+    computing = subject.plan.flops_per_step / (device.peak_flops * device.mfu)
+    # What is kept is written and read once a micro-batch; weights and state are read and written once a step.
+    kept = subject.settings.train.num_micro_batches * (memory.activations or 0)
+    moving = 2 * (kept + memory.weights + memory.optimiser_state) / (1e9 * accelerator.bandwidth_gb_s)
+    what = f"{device.mfu:.0%} of the data sheet's {device.peak_flops / 1e12:,.1f} TFLOP/s in {device.precision}"
+    if moving > computing:
+        what = f"the data sheet's {accelerator.bandwidth_gb_s / 1e3:.3g} TB/s of memory traffic, slower than {what}"
+    return max(computing, moving), f"seconds are an assumption, never a measurement: {what} (--mfu)"
+
+
+def _steps_within(subject: _Subject, step_seconds: float | None, export_seconds: float) -> int | None:
+    """Return the steps that the budget holds; None for a budget in seconds where no step was timed.
+
+    Raises:
+        SmallBudgetError: a timed budget has no room for one step and an export.
+    """
+    budget, plan = subject.budget, subject.plan
+    if plan.max_steps is not None or step_seconds is None:
+        return plan.max_steps
+    clock = Clock(budget, now=lambda: 0.0)
+    clock.begin_segment(1.0, tokens_per_step=plan.tokens_per_step, flops_per_step=plan.flops_per_step)
+    clock.reserve_export(export_seconds)
+    clock.require_one_step(step_seconds)
+    seconds_per_flop = step_seconds / plan.flops_per_step
+
+    def teacher_seconds(steps: int) -> float:
+        return subject.teacher_flops(steps) * seconds_per_flop
+
+    extra = teacher_seconds if subject.settings.train.distill_start else no_extra
+    return whole_steps(budget.amount - clock.export_seconds, step_seconds, extra)
+
+
+def _forecast_budget(subject: _Subject, steps: int | None) -> BudgetForecast:
+    plan = subject.plan
+    is_known = steps is not None and plan.train_tokens is not None
+    return BudgetForecast(
+        text=subject.budget.text,
+        steps=steps,
+        tokens=None if steps is None else steps * plan.tokens_per_step,
+        tokens_per_step=plan.tokens_per_step,
+        epochs=plan.epochs(steps) if steps is not None and is_known else None,
+    )
+
+
+def _forecast_flops(subject: _Subject, steps: int | None) -> FlopsForecast:
+    """Split the operations of a step; what does not grow with its tokens is the generation of weights."""
+    plan, network = subject.plan, subject.network_flops
+    twice = subject.method.flops_per_step(2 * plan.tokens_per_step)
+    generation = 2 * network - twice
+    if generation < 1e-9 * network:  # rounding
+        generation = 0.0
+    passes = network - generation
+    return FlopsForecast(
+        token=plan.flops_per_step / plan.tokens_per_step,
+        forward=passes / 3,
+        backward=passes * 2 / 3,
+        generation=generation,
+        optimiser=plan.flops_per_step - network,
+        step=plan.flops_per_step,
+        teacher=network / 3 if subject.settings.train.distill_start else 0.0,
+        run=None if steps is None else steps * plan.flops_per_step + subject.teacher_flops(steps),
+    )
+
+
+def _forecast_time(
+    subject: _Subject, steps: int | None, step_seconds: float | None, export_seconds: float, price: float | None
+) -> TimeForecast:
+    train_seconds = run_seconds = hours = None
+    if steps is not None and step_seconds is not None:
+        teacher_steps = subject.teacher_flops(steps) / subject.plan.flops_per_step
+        train_seconds = (steps + teacher_steps) * step_seconds
+        run_seconds = train_seconds + export_seconds
+        hours = run_seconds / 3600
+    return TimeForecast(
+        step_seconds=step_seconds,
+        train_seconds=train_seconds,
+        export_seconds=export_seconds,
+        run_seconds=run_seconds,
+        device_hours=hours,
+        price=None if price is None or hours is None else hours * price,
+    )
+
+
+def _warnings(
+    subject: _Subject, device: DeviceForecast, memory: MemoryForecast, budget: BudgetForecast
+) -> Iterator[str]:
+    if not memory.fits:
+        yield (
+            f"does not fit: {memory.peak / 1e9:,.1f} GB are needed, {device.name} has "
+            f"{device.memory_bytes / 1e9:,.1f} GB; lower --set train.micro_batch_tokens or choose a smaller model"
+        )
+    if budget.epochs is not None and budget.epochs > MAX_EPOCHS:
+        yield f"{budget.epochs:.0f} epochs of this corpus; a larger --data would say more"
+    if budget.steps is not None:
+        yield from (f"train.{each}" for each in describe_surprises(subject.settings.train.model_dump(), budget.steps))
+
+
+def _notes(subject: _Subject, memory: MemoryForecast) -> Iterator[str]:
+    from harness.method import Method
+
+    yield "validation and scoring are outside the budget and come on top, and so do data and compilation"
+    yield "bytes after coding are those of noise, tensors alone; header and tokenizer take a few kilobytes more"
+    if memory.activations is None:
+        yield "activations are unknown: the network's operations depend on the values that go through it"
+    else:
+        yield "memory leaves out temporaries of single operations, and what torch itself and its allocator take"
+    if subject.settings.train.compile:
+        yield "activations are those without torch.compile, which keeps fewer"
+    if type(subject.method).train is not Method.train:
+        yield "the method trains in a way of its own; the figures are those of plain training of its network"
