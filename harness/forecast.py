@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -223,17 +223,7 @@ def _forecast_memory(subject: _Subject, device: DeviceForecast) -> MemoryForecas
     from harness.training.footprint import measure_footprint
 
     found = measure_footprint(subject.method, subject.settings.train, subject.torch_device.partition(":")[0])
-    return MemoryForecast(
-        weights=found.weights,
-        generated_weights=found.generated_weights,
-        gradients=found.gradients,
-        optimiser_state=found.optimiser_state,
-        averages=found.averages,
-        teacher=found.teacher,
-        activations=found.activations,
-        peak=found.peak,
-        fits=found.peak <= device.memory_bytes,
-    )
+    return MemoryForecast(**asdict(found), peak=found.peak, fits=found.peak <= device.memory_bytes)
 
 
 def _forecast_step(
@@ -358,11 +348,14 @@ def _notes(subject: _Subject, memory: MemoryForecast) -> Iterator[str]:
     from harness.method import Method
 
     yield "validation and scoring are outside the budget and come on top, and so do data and compilation"
-    yield "bytes after coding are those of noise, tensors alone; header and tokenizer take a few kilobytes more"
+    yield (
+        "bytes are those of Gaussian noise, tensors alone: two long trainings took a fifth less; header and tokenizer "
+        "add a few kilobytes"
+    )
     if memory.activations is None:
         yield "activations are unknown: the network's operations depend on the values that go through it"
     else:
-        yield "memory leaves out temporaries of single operations, and what torch itself and its allocator take"
+        yield "memory leaves out temporaries of the optimisers, and what torch itself and its allocator take"
     if subject.settings.train.compile:
         yield "activations are those without torch.compile, which keeps fewer"
     if type(subject.method).train is not Method.train:

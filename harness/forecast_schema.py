@@ -105,6 +105,8 @@ class MemoryForecast:
         averages: the average of the weights that is exported, where one is taken.
         teacher: frozen weights of self-distillation.
         activations: what autograd keeps of one micro-batch; None where the network cannot run without data.
+        temporaries: what operations of forward and backward hold beyond that at their height.
+        warm_up_copy: weights as they were, kept during the warm-up to undo it.
         peak: sum of all.
         fits: whether that is at most the memory of the device.
     """
@@ -116,6 +118,8 @@ class MemoryForecast:
     averages: int
     teacher: int
     activations: int | None
+    temporaries: int
+    warm_up_copy: int
     peak: int
     fits: bool
 

@@ -84,6 +84,8 @@ def _memory_parts(forecast: Forecast) -> dict[str, float]:
         "averages": memory.averages,
         "teacher": memory.teacher,
         "activations of a micro-batch": memory.activations or 0,
+        "temporaries": memory.temporaries,
+        "copy during the warm-up": memory.warm_up_copy,
     }
 
 

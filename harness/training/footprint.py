@@ -1,19 +1,24 @@
 """The memory of a training step, counted on tensors that have none.
 
-The real network runs forward in torch's fake-tensor mode: every operation works out shapes, none allocates. What
-autograd keeps for the backward pass is seen by its own hooks.
+The real network runs forward and backward in torch's fake-tensor mode: operations work out shapes, none allocates. What
+autograd keeps for the backward pass is seen by its own hooks, the height by how long each result
+lives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from harness.method import Method
 from harness.nn.config import BackboneConfig
@@ -35,6 +40,8 @@ class Footprint:
         averages: the average of the weights that is exported, where one is taken.
         teacher: frozen weights of self-distillation.
         activations: what autograd keeps of one micro-batch; None where the network cannot run without data.
+        temporaries: what operations of forward and backward hold beyond that at their height.
+        warm_up_copy: weights as they were, kept during the warm-up to undo it.
     """
 
     weights: int
@@ -44,12 +51,57 @@ class Footprint:
     averages: int
     teacher: int
     activations: int | None
+    temporaries: int
+    warm_up_copy: int
 
     @property
     def peak(self) -> int:
-        """Sum of all; temporaries and what an allocator cannot use come on top."""
-        parts = (self.weights, self.generated_weights, self.gradients, self.optimiser_state, self.averages)
-        return sum(parts) + self.teacher + (self.activations or 0)
+        """Sum of all; what an allocator cannot use comes on top."""
+        return sum(value or 0 for value in asdict(self).values())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pass:
+    """Bytes of one forward and backward pass, weights left out.
+
+    Attributes:
+        saved: what autograd keeps from forward to backward, each piece of memory once.
+        height: the most that is held at a time, gradients included.
+    """
+
+    saved: int
+    height: int
+
+
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the memory of the results of operations for as long as each is held; also of gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.height = 0
+        self._live = 0
+        self._watched: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        known = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in known:
+                self._watch(leaf.untyped_storage())
+        self.height = max(self.height, self._live)
+        return result
+
+    def _watch(self, storage: torch.UntypedStorage) -> None:
+        key, num_bytes = storage._cdata, storage.nbytes()
+        if key in self._watched:
+            return
+
+        def forget(_: object) -> None:
+            del self._watched[key]
+            self._live -= num_bytes
+
+        self._watched[key] = weakref.ref(storage, forget)
+        self._live += num_bytes
 
 
 def measure_footprint(method: Method, recipe: Recipe, device_type: str) -> Footprint:
@@ -70,6 +122,7 @@ def measure_footprint(method: Method, recipe: Recipe, device_type: str) -> Footp
         leaves = network.begin_step()
         generated = _storages(leaves).keys() - _storages(own).keys()
         leaf_bytes = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+        found = _measure_micro_batch(network, leaves, recipe, method, device_type)
         return Footprint(
             weights=_total_bytes([*own, *network.buffers()]),
             generated_weights=sum(_storages(leaves)[key] for key in generated),
@@ -77,7 +130,9 @@ def measure_footprint(method: Method, recipe: Recipe, device_type: str) -> Footp
             optimiser_state=optimiser_state_bytes(network, method.param_groups(network), recipe),
             averages=4 * numbers if recipe.ema_decay or recipe.swa_start else 0,
             teacher=_total_bytes(own) if recipe.distill_start else 0,
-            activations=_activation_bytes(network, leaves, recipe, method, device_type),
+            activations=found.saved if found else None,
+            temporaries=max(0, found.height - found.saved - leaf_bytes) if found else 0,
+            warm_up_copy=_total_bytes(own),
         )
 
 
@@ -90,8 +145,8 @@ def num_gradient_lists(num_micro_batches: int) -> int:
     return num_micro_batches.bit_length()
 
 
-def saved_bytes(network: Network, leaves: Iterable[Tensor], tokens_BT: Tensor, recipe: Recipe) -> int:
-    """Count the bytes that autograd keeps of one forward pass, each piece of memory once, weights left out.
+def measure_pass(network: Network, leaves: Sequence[Tensor], tokens_BT: Tensor, recipe: Recipe) -> Pass:
+    """Count the bytes of one forward and backward pass.
 
     Args:
         network: in training mode, between `begin_step` and `finish_step`.
@@ -100,7 +155,7 @@ def saved_bytes(network: Network, leaves: Iterable[Tensor], tokens_BT: Tensor, r
         recipe: says the number format.
     """
     held = _storages([*network.parameters(), *network.buffers(), *leaves]).keys()
-    kept: dict[int, torch.UntypedStorage] = {}  # keeps the storages, so that no address is used twice
+    kept: dict[int, torch.UntypedStorage] = {}  # holds the storages, so that no address is used twice
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -108,19 +163,21 @@ def saved_bytes(network: Network, leaves: Iterable[Tensor], tokens_BT: Tensor, r
             kept[storage._cdata] = storage
         return tensor
 
-    with (
-        saved_tensors_hooks(note, lambda tensor: tensor),
-        torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"),
-    ):
-        loss = network.loss(tokens_BT, tokens_BT)
-    num_bytes = sum(storage.nbytes() for storage in kept.values())
-    del loss
-    return num_bytes
+    with _LiveBytes() as live:
+        with (
+            saved_tensors_hooks(note, lambda tensor: tensor),
+            torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"),
+        ):
+            loss = network.loss(tokens_BT, tokens_BT)
+        saved = sum(storage.nbytes() for storage in kept.values())
+        kept.clear()
+        torch.autograd.grad(loss, leaves)
+    return Pass(saved=saved, height=live.height)
 
 
-def _activation_bytes(
-    network: Network, leaves: Iterable[Tensor], recipe: Recipe, method: Method, device_type: str
-) -> int | None:
+def _measure_micro_batch(
+    network: Network, leaves: Sequence[Tensor], recipe: Recipe, method: Method, device_type: str
+) -> Pass | None:
     from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
     tokens_BT = torch.zeros(recipe.micro_batch_sequences, recipe.context, dtype=torch.int64)
@@ -128,7 +185,7 @@ def _activation_bytes(
         if device_type != "cpu":
             stack.enter_context(_gpu_attention(method, recipe))
         try:
-            return saved_bytes(network, leaves, tokens_BT, recipe)
+            return measure_pass(network, leaves, tokens_BT, recipe)
         except (DataDependentOutputException, DynamicOutputShapeException):
             return None
 

@@ -1,6 +1,6 @@
 """What `harness plan --device here` foretells against what a run then takes, on this machine.
 
-    python tests/benchmarks/plan_table.py [--steps 60] [--repeats 3]
+    python tests/benchmarks/plan_table.py [--steps 60] [--repeats 3] [--data shakespeare]
 
 Three configurations; each is planned just before it runs, so that both see the machine equally busy. Training seconds
 are those of the record: steps and checkpoints, without export and scoring. Prints a Markdown table. Run it on an idle
@@ -28,9 +28,9 @@ CONFIGURATIONS = (("dense", "small"), ("legendre", "small"), ("recursive", "smal
 COLUMNS = ("run", "planned s", "measured s", "planned / measured", "planned bytes", "file bytes", "planned peak MB")
 
 
-def plan_and_run(method: str, preset: str, num_steps: int) -> tuple[Forecast, Record]:
+def plan_and_run(method: str, preset: str, data: str, num_steps: int) -> tuple[Forecast, Record]:
     """Plan a run, then do it; returns both, the record's folder is gone afterwards."""
-    request = RunRequest(method=method, preset=preset, budget=f"{num_steps}steps")
+    request = RunRequest(method=method, preset=preset, data=data, budget=f"{num_steps}steps")
     forecast = make_forecast(ForecastRequest(run=request, mfu=1.0), lambda _: None)
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "record"
@@ -38,8 +38,8 @@ def plan_and_run(method: str, preset: str, num_steps: int) -> tuple[Forecast, Re
         return forecast, read_record(record)
 
 
-def row(method: str, preset: str, num_steps: int, num_repeats: int) -> tuple[str, ...]:
-    pairs = [plan_and_run(method, preset, num_steps) for _ in range(num_repeats)]
+def row(method: str, preset: str, data: str, num_steps: int, num_repeats: int) -> tuple[str, ...]:
+    pairs = [plan_and_run(method, preset, data, num_steps) for _ in range(num_repeats)]
     planned, measured = [], []
     for forecast, record in pairs:
         assert forecast.time.train_seconds is not None and record.time is not None
@@ -59,18 +59,19 @@ def row(method: str, preset: str, num_steps: int, num_repeats: int) -> tuple[str
     )
 
 
-def rows(num_steps: int, num_repeats: int) -> Iterator[tuple[str, ...]]:
+def rows(data: str, num_steps: int, num_repeats: int) -> Iterator[tuple[str, ...]]:
     for method, preset in CONFIGURATIONS:
-        yield row(method, preset, num_steps, num_repeats)
+        yield row(method, preset, data, num_steps, num_repeats)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=60, help="optimiser steps of each run")
     parser.add_argument("--repeats", type=int, default=3, help="times each is planned and run; medians are shown")
+    parser.add_argument("--data", default="shakespeare", help="corpus; scoring takes longer than a short training")
     arguments = parser.parse_args()
     title = f"planned and measured, {arguments.steps} steps, median of {arguments.repeats}"
-    cells = list(rows(arguments.steps, arguments.repeats))
+    cells = list(rows(arguments.data, arguments.steps, arguments.repeats))
     print(Table(title=title, columns=COLUMNS, rows=cells, right=frozenset(range(1, len(COLUMNS)))).to_markdown())
 
 

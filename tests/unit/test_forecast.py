@@ -7,10 +7,12 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.profiler import ProfilerActivity, profile
 
 from harness import forecast, forecast_schema
 from harness.cli import run_command
@@ -22,12 +24,14 @@ from harness.forecast_schema import Forecast
 from harness.job import RunRequest
 from harness.method import Method, Task
 from harness.nn.kernels import kernel_device, kernels_of
+from harness.nn.network import Network
 from harness.registry import find_method
 from harness.settings import RunSettings, resolve_settings
 from harness.training import timing
 from harness.training.clock import EXPORT_MARGIN, EXPORT_MARGIN_SECONDS
-from harness.training.footprint import measure_footprint, num_gradient_lists, saved_bytes
+from harness.training.footprint import measure_footprint, measure_pass, num_gradient_lists
 from harness.training.gradients import TreeSum
+from harness.training.recipe import Recipe
 
 # dense, preset tiny, 256 tokens of vocabulary: width 64, 4 layers, 4 heads of 16, 2 of them for keys, inner width 128.
 # A block has query 64 x 64, key and value 32 x 64, output 64 x 64, up 128 x 64, down 64 x 128.
@@ -93,8 +97,9 @@ def test_memory_by_hand(dense: Forecast) -> None:
     assert memory.gradients == 2 * 4 * PARAMS
     assert memory.optimiser_state == 4 * MATRICES + 8 * (SCALARS + TABLE)
     assert (memory.generated_weights, memory.averages, memory.teacher) == (0, 0, 0)
-    parts = memory.weights + memory.gradients + memory.optimiser_state
-    assert memory.peak == parts + (memory.activations or 0)
+    assert memory.warm_up_copy == 4 * PARAMS
+    parts = memory.weights + memory.gradients + memory.optimiser_state + memory.warm_up_copy
+    assert memory.peak == parts + (memory.activations or 0) + memory.temporaries
     assert memory.fits
 
 
@@ -194,12 +199,44 @@ def test_activations_are_those_of_a_real_pass(name: str, precision: str) -> None
     network = method.build().train()
     leaves = network.begin_step()
     tokens_BT = torch.randint(256, (recipe.micro_batch_sequences, recipe.context))
-    real = saved_bytes(network, leaves, tokens_BT, recipe)
+    real = measure_pass(network, leaves, tokens_BT, recipe)
     found = measure_footprint(method, recipe, "cpu")
-    assert found.activations == real
+    assert found.activations == real.saved
+    leaf_bytes = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+    assert found.temporaries == max(0, real.height - real.saved - leaf_bytes)
     assert found.weights == sum(4 * p.numel() for p in network.parameters()) + sum(
         buffer.numel() * buffer.element_size() for buffer in network.buffers()
     )
+
+
+def test_a_pass_by_hand() -> None:
+    class Line(Network):
+        """One matrix, whose squared outputs are the loss."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.matrix = torch.nn.Parameter(torch.ones(3, 5))
+
+        def loss(self, tokens_BT: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
+            return (self.matrix * self.matrix).exp().sum()
+
+    network = Line()
+    found = measure_pass(network, network.begin_step(), torch.zeros(1, 1), Recipe())
+    # exp keeps its result of 15 float32; forward holds the square beside it.
+    assert found.saved == 60
+    assert found.height >= 120
+
+
+@pytest.mark.parametrize("name", ["dense", "legendre", "recursive"])
+def test_the_peak_is_that_of_real_steps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "ENOUGH_SECONDS", 0.0)
+    method, settings = at(name)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        timing.time_steps(method, settings, "cpu", method.flops_per_step(settings.train.batch_tokens))
+    assert profiler.profiler is not None
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = np.cumsum([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())])
+    assert 1 <= measure_footprint(method, settings.train, "cpu").peak / held.max() < 1.1
 
 
 def test_flash_attention_keeps_no_scores() -> None:
@@ -328,6 +365,8 @@ def test_json_fields(capsys: pytest.CaptureFixture[str]) -> None:
             "optimiser_state",
             "peak",
             "teacher",
+            "temporaries",
+            "warm_up_copy",
             "weights",
         ],
         "time": ["device_hours", "export_seconds", "price", "run_seconds", "step_seconds", "train_seconds"],
