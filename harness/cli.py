@@ -107,7 +107,7 @@ def plan(  # noqa: PLR0913  every option is one parameter of typer's
     output_format: opt.Format = "table",
 ) -> None:
     """Say what a run will need: operations, memory, time, money; exit code 4 if the device has too little memory."""
-    from harness.forecast import ForecastRequest
+    from harness.forecast_setup import ForecastRequest
     from harness.forecast_views import plan_view
     from harness.job import RunRequest
     from harness.provenance import has_module

@@ -5,14 +5,10 @@ Nothing is trained beyond a few timed steps where the machine is this one; no re
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import asdict
 
-from harness.devices import HERE, Accelerator, find_accelerator
-from harness.errors import UsageError
+from harness.devices import Accelerator
 from harness.forecast_schema import (
     BudgetForecast,
     DeviceForecast,
@@ -22,63 +18,11 @@ from harness.forecast_schema import (
     SizeForecast,
     TimeForecast,
 )
-from harness.job import RunRequest
-from harness.plan import MAX_EPOCHS, Plan, build_on_meta, device_memory_bytes, make_plan
-from harness.registry import find_method
-from harness.settings import RunSettings, resolve_settings
-from harness.training.budget import Budget, no_extra, parse_budget, whole_steps
+from harness.forecast_setup import ForecastRequest, Subject, describe_device, set_up
+from harness.plan import MAX_EPOCHS, build_on_meta
+from harness.training.budget import no_extra, whole_steps
 from harness.training.clock import Clock
-from harness.training.phases import describe_surprises, teacher_flops
-
-if TYPE_CHECKING:
-    from harness.data.outlook import Outlook
-    from harness.method import Method
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ForecastRequest:
-    """What the user asked for.
-
-    Attributes:
-        run: the run to be planned.
-        mfu: assumed part of a device's peak that the run's operations reach, in (0, 1]; unused where steps are timed.
-        data_dir: folder of local corpora.
-        device: "here", or a name of `devices.toml`.
-        price: of a device for an hour, in any currency.
-        vocab_size: of a corpus that is not on this machine.
-    """
-
-    run: RunRequest
-    mfu: float
-    data_dir: Path | None = None
-    device: str = HERE
-    price: float | None = None
-    vocab_size: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Subject:
-    """What is planned: a method at checked settings, as far as its data is known, on a device.
-
-    `torch_device` is where steps are timed; of an accelerator of the table it is the kind whose kernels are assumed.
-    """
-
-    method: Method
-    settings: RunSettings
-    budget: Budget
-    outlook: Outlook
-    plan: Plan
-    torch_device: str
-    accelerator: Accelerator | None
-
-    @property
-    def network_flops(self) -> float:
-        """Operations of one step, those of the optimiser left out."""
-        return self.method.flops_per_step(self.settings.train.batch_tokens)
-
-    def teacher_flops(self, steps: int) -> float:
-        """Operations of the teacher in a run of so many steps."""
-        return teacher_flops(self.settings.train.model_dump(), self.network_flops)(steps)
+from harness.training.phases import describe_surprises
 
 
 def make_forecast(request: ForecastRequest, say: Callable[[str], None]) -> Forecast:
@@ -93,8 +37,8 @@ def make_forecast(request: ForecastRequest, say: Callable[[str], None]) -> Forec
         DataError: the corpus is there, but too short or not what it should be.
         RunError: the budget does not hold one step.
     """
-    run, subject = request.run, _set_up(request, say)
-    device = _describe_device(request, subject)
+    run, subject = request.run, set_up(request, say)
+    device = describe_device(request, subject)
     params, export_seconds, storage_note = _forecast_storage(subject)
     memory = _forecast_memory(subject, device)
     step_seconds, time_note = _forecast_step(subject, device, memory, say)
@@ -116,75 +60,7 @@ def make_forecast(request: ForecastRequest, say: Callable[[str], None]) -> Forec
     )
 
 
-def _set_up(request: ForecastRequest, say: Callable[[str], None]) -> _Subject:
-    """Check everything as a run does before it makes its folder."""
-    run = request.run
-    budget, info = parse_budget(run.budget), find_method(run.method)
-    if not 0 < request.mfu <= 1:
-        raise UsageError(f"--mfu {request.mfu:g}: give a part of the device's peak, above 0 and at most 1")
-    if request.price is not None and not 0 <= request.price < math.inf:
-        raise UsageError(f"--price {request.price:g}: give the price of a device for an hour, at least 0")
-    accelerator = None if request.device == HERE else find_accelerator(request.device)
-    settings = resolve_settings(info, run.preset, run.overrides)
-
-    from harness.data.outlook import look_at_data
-    from harness.method import Task
-    from harness.preparation import check_splits, settle_model
-    from harness.training.ranks import choose_device, resolve_precision
-
-    # Every device of the table multiplies bfloat16.
-    torch_device = choose_device("auto") if accelerator is None else "cuda"
-    is_open = settings.train.precision == "auto" and accelerator is not None
-    precision = "bfloat16" if is_open else resolve_precision(settings.train.precision, torch_device)
-    recipe = settings.train.model_copy(update={"precision": precision})
-    outlook = look_at_data(
-        run.data,
-        tokenizer=run.tokenizer,
-        data_dir=request.data_dir,
-        encoding_errors=run.encoding_errors,
-        vocab_size=request.vocab_size,
-    )
-    if outlook.data is not None:
-        check_splits(outlook.data, recipe.context, run.resolve_eval_mode(recipe.context))
-    task = Task(vocab_size=outlook.vocab_size, context=recipe.context, pass_tokens=recipe.micro_batch_tokens)
-    settings = replace(settings, train=recipe)
-    settings = replace(settings, model=settle_model(settings, task, say))
-    method = info.load()(settings.model, task)
-    return _Subject(
-        method=method,
-        settings=settings,
-        budget=budget,
-        outlook=outlook,
-        plan=make_plan(method, settings, budget, outlook.data),
-        torch_device=torch_device,
-        accelerator=accelerator,
-    )
-
-
-def _describe_device(request: ForecastRequest, subject: _Subject) -> DeviceForecast:
-    precision, accelerator = subject.settings.train.precision, subject.accelerator
-    if accelerator is None:
-        return DeviceForecast(
-            name=HERE,
-            title=f"this machine, {subject.torch_device}",
-            precision=precision,
-            memory_bytes=device_memory_bytes(subject.torch_device),
-            is_timed=True,
-            peak_flops=None,
-            mfu=None,
-        )
-    return DeviceForecast(
-        name=request.device,
-        title=accelerator.title,
-        precision=precision,
-        memory_bytes=accelerator.memory_bytes,
-        is_timed=False,
-        peak_flops=accelerator.peak_flops(precision),
-        mfu=request.mfu,
-    )
-
-
-def _forecast_storage(subject: _Subject) -> tuple[SizeForecast, float, str]:
+def _forecast_storage(subject: Subject) -> tuple[SizeForecast, float, str]:
     """Return numbers and bytes, the seconds of quantising and coding, and a note on a method's own way of storing."""
     from harness.artifact.expected import expected_bytes, expected_coding_seconds, num_stored
     from harness.backbone import BackboneMethod
@@ -219,7 +95,7 @@ def _forecast_storage(subject: _Subject) -> tuple[SizeForecast, float, str]:
     return params, sum(expected_coding_seconds(*tensor) for tensor in tensors), note
 
 
-def _forecast_memory(subject: _Subject, device: DeviceForecast) -> MemoryForecast:
+def _forecast_memory(subject: Subject, device: DeviceForecast) -> MemoryForecast:
     from harness.training.footprint import measure_footprint
 
     found = measure_footprint(subject.method, subject.settings.train, subject.torch_device.partition(":")[0])
@@ -227,7 +103,7 @@ def _forecast_memory(subject: _Subject, device: DeviceForecast) -> MemoryForecas
 
 
 def _forecast_step(
-    subject: _Subject, device: DeviceForecast, memory: MemoryForecast, say: Callable[[str], None]
+    subject: Subject, device: DeviceForecast, memory: MemoryForecast, say: Callable[[str], None]
 ) -> tuple[float | None, str]:
     """Return the seconds of a step and what they rest on; None where this machine has no memory to time one."""
     plan = subject.plan
@@ -243,7 +119,7 @@ def _forecast_step(
 
 
 def _assumed_seconds(
-    subject: _Subject, accelerator: Accelerator, device: DeviceForecast, memory: MemoryForecast
+    subject: Subject, accelerator: Accelerator, device: DeviceForecast, memory: MemoryForecast
 ) -> tuple[float, str]:
     """Return the seconds of the operations at the assumed utilisation, or of the memory traffic, whichever is more."""
     assert device.peak_flops is not None and device.mfu is not None
@@ -257,7 +133,7 @@ def _assumed_seconds(
     return max(computing, moving), f"seconds are an assumption, never a measurement: {what} (--mfu)"
 
 
-def _steps_within(subject: _Subject, step_seconds: float | None, export_seconds: float) -> int | None:
+def _steps_within(subject: Subject, step_seconds: float | None, export_seconds: float) -> int | None:
     """Return the steps that the budget holds; None for a budget in seconds where no step was timed.
 
     Raises:
@@ -279,7 +155,7 @@ def _steps_within(subject: _Subject, step_seconds: float | None, export_seconds:
     return whole_steps(budget.amount - clock.export_seconds, step_seconds, extra)
 
 
-def _forecast_budget(subject: _Subject, steps: int | None) -> BudgetForecast:
+def _forecast_budget(subject: Subject, steps: int | None) -> BudgetForecast:
     plan = subject.plan
     is_known = steps is not None and plan.train_tokens is not None
     return BudgetForecast(
@@ -291,7 +167,7 @@ def _forecast_budget(subject: _Subject, steps: int | None) -> BudgetForecast:
     )
 
 
-def _forecast_flops(subject: _Subject, steps: int | None) -> FlopsForecast:
+def _forecast_flops(subject: Subject, steps: int | None) -> FlopsForecast:
     """Split the operations of a step; what does not grow with its tokens is the generation of weights."""
     plan, network = subject.plan, subject.network_flops
     twice = subject.method.flops_per_step(2 * plan.tokens_per_step)
@@ -312,7 +188,7 @@ def _forecast_flops(subject: _Subject, steps: int | None) -> FlopsForecast:
 
 
 def _forecast_time(
-    subject: _Subject, steps: int | None, step_seconds: float | None, export_seconds: float, price: float | None
+    subject: Subject, steps: int | None, step_seconds: float | None, export_seconds: float, price: float | None
 ) -> TimeForecast:
     train_seconds = run_seconds = hours = None
     if steps is not None and step_seconds is not None:
@@ -331,7 +207,7 @@ def _forecast_time(
 
 
 def _warnings(
-    subject: _Subject, device: DeviceForecast, memory: MemoryForecast, budget: BudgetForecast
+    subject: Subject, device: DeviceForecast, memory: MemoryForecast, budget: BudgetForecast
 ) -> Iterator[str]:
     if not memory.fits:
         yield (
@@ -344,7 +220,7 @@ def _warnings(
         yield from (f"train.{each}" for each in describe_surprises(subject.settings.train.model_dump(), budget.steps))
 
 
-def _notes(subject: _Subject, memory: MemoryForecast) -> Iterator[str]:
+def _notes(subject: Subject, memory: MemoryForecast) -> Iterator[str]:
     from harness.method import Method
 
     yield "validation and scoring are outside the budget and come on top, and so do data and compilation"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
-from harness.forecast import ForecastRequest, make_forecast
+from harness.forecast import make_forecast
 from harness.forecast_schema import Forecast
+from harness.forecast_setup import ForecastRequest
 from harness.tables import Table, View, fmt, shares_table
 
 Rows = Iterator[tuple[str, str]]

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from harness.forecast import ForecastRequest, make_forecast
+from harness.forecast import make_forecast
 from harness.forecast_schema import Forecast
+from harness.forecast_setup import ForecastRequest
 from harness.job import RunRequest
 from harness.progress import SilentReporter
 from harness.records.native import read_record

@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.profiler import ProfilerActivity, profile
 
-from harness import forecast, forecast_schema
+from harness import forecast, forecast_schema, forecast_setup
 from harness.cli import run_command
 from harness.data.outlook import look_at_data
 from harness.devices import find_accelerator, known_accelerators
 from harness.errors import UsageError
-from harness.forecast import ForecastRequest, make_forecast
+from harness.forecast import make_forecast
 from harness.forecast_schema import Forecast
+from harness.forecast_setup import ForecastRequest, Subject, set_up
 from harness.job import RunRequest
 from harness.method import Method, Task
 from harness.nn.kernels import kernel_device, kernels_of
@@ -153,13 +154,13 @@ def test_generation_is_what_does_not_grow_with_the_tokens() -> None:
 
 
 @pytest.fixture(scope="module")
-def subject() -> forecast._Subject:
-    return forecast._set_up(request(budget="600s"), lambda _: None)
+def subject() -> Subject:
+    return set_up(request(budget="600s"), lambda _: None)
 
 
 @given(step_seconds=st.floats(1e-4, 100), export_seconds=st.floats(0, 100), budget=st.floats(300, 1e7))
 def test_a_timed_budget_holds_the_steps_and_no_more(
-    subject: forecast._Subject, step_seconds: float, export_seconds: float, budget: float
+    subject: Subject, step_seconds: float, export_seconds: float, budget: float
 ) -> None:
     planned = replace(subject, budget=replace(subject.budget, amount=budget))
     steps = forecast._steps_within(planned, step_seconds, export_seconds)
@@ -290,7 +291,7 @@ def test_whole_periods_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_that_does_not_fit_here_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "device_memory_bytes", lambda device: 1_000_000)
+    monkeypatch.setattr(forecast_setup, "device_memory_bytes", lambda device: 1_000_000)
     found = plan(device="here", budget="2m")
     assert not found.memory.fits
     assert (found.time.step_seconds, found.budget.steps, found.flops.run) == (None, None, None)
