@@ -47,7 +47,7 @@ class Accelerator(BaseModel):
 @cache
 def known_accelerators() -> dict[str, Accelerator]:
     """Return every device of the table, by the name that --device takes."""
-    table = tomllib.loads(resources.files("harness").joinpath("devices.toml").read_text())
+    table = tomllib.loads(resources.files(__name__).joinpath("devices.toml").read_text())
     return {name: Accelerator.model_validate(fields) for name, fields in table.items()}
 
 
