@@ -70,6 +70,19 @@ Pool = Annotated[
 ]
 CellJobs = Annotated[int, typer.Option("--jobs", min=1, max=256, help="Cells at a time, on this machine.")]
 
+# harness plan
+PlanMethod = Annotated[str, typer.Option("--method", help="Method or baseline; see `harness methods`.")]
+PlanBudget = Annotated[str, typer.Option("--budget", help="As of `harness run`.")]
+PlanDevice = Annotated[
+    str, typer.Option(help="here (times a few steps), or h100, h200, a100 and the like (assumes --mfu of their peak).")
+]
+DEFAULT_MFU = 0.35
+Mfu = Annotated[float, typer.Option(help="Part of a device's peak that the operations are assumed to reach.")]
+Price = Annotated[float | None, typer.Option(help="Price of a device for an hour, in any currency.")]
+Vocab = Annotated[
+    int | None, typer.Option(min=2, max=65_536, help="Vocabulary of a corpus that is not on this machine.")
+]
+
 # harness evaluate
 Samples = Annotated[str, typer.Option(help="Random windows of the test split: batches x windows of a batch.")]
 SampleSeed = Annotated[int, typer.Option(min=0, max=MAX_INTEGER, help="Seed of their places.")]

@@ -328,7 +328,7 @@ def _progress_fields(job: Job, clock: Clock, step_seconds: Sequence[float]) -> d
     return {
         "steps": clock.num_steps,
         "tokens": clock.num_tokens,
-        "epochs": clock.num_tokens / job.plan.train_tokens,
+        "epochs": clock.num_tokens / job.data.train.num_tokens,
         # one number holds for one segment without a teacher: a method may train networks of other costs after it
         "flops_per_step": float(job.plan.flops_per_step) if is_even else None,
         "median_step_seconds": statistics.median(step_seconds) if step_seconds else None,
