@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,8 @@ def records_view(paths: Sequence[Path], *, is_pooled: bool = False) -> View:
             continue
         if record.status != "complete":
             raise UsageError(f"{folder}: the record is {record.status}; finish it with --resume, or leave it out")
-        started = f" from {record.lineage[-1].name}" if record.lineage else ""
+        # seeds of one thing start from parents that differ by their seeds
+        started = f" from {re.sub(r'-seed[0-9]+$', '', record.lineage[-1].name)}" if record.lineage else ""
         name = f"{record.method.name}/{record.preset}, {record.budget.text}{started}"
         key = "" if is_pooled else settings_key(record)
         own = runs.setdefault((name, key), {})
