@@ -94,6 +94,54 @@ def doctor(output_format: opt.Format = "table") -> None:
 
 
 @app.command()
+def plan(  # noqa: PLR0913  every option is one parameter of typer's
+    method: opt.PlanMethod,
+    budget: opt.PlanBudget,
+    preset: opt.Preset = "small",
+    data: opt.Data = "shakespeare",
+    overrides: opt.Overrides = None,
+    tokenizer: opt.Tokenizer = None,
+    vocab: opt.Vocab = None,
+    data_dir: opt.DataDir = None,
+    encoding_errors: opt.EncodingErrors = "strict",
+    device: opt.PlanDevice = "here",
+    mfu: opt.Mfu = opt.DEFAULT_MFU,
+    price: opt.Price = None,
+    output_format: opt.Format = "table",
+) -> None:
+    """Say what a run will need: operations, memory, time, money; exit code 4 if the device has too little memory."""
+    from harness.forecast_setup import ForecastRequest
+    from harness.forecast_views import plan_view
+    from harness.job import RunRequest
+    from harness.provenance import has_module
+    from harness.tables import check_format
+
+    check_format(output_format)
+    if not has_module("torch"):
+        raise missing_extra("harness plan", "train")
+    request = ForecastRequest(
+        run=RunRequest(
+            method=method,
+            budget=budget,
+            preset=preset,
+            data=data,
+            overrides=tuple(overrides or ()),
+            tokenizer=tokenizer,
+            encoding_errors=encoding_errors,
+        ),
+        data_dir=data_dir,
+        device=device,
+        mfu=mfu,
+        price=price,
+        vocab_size=vocab,
+    )
+    view, fits = plan_view(request, _console(stderr=True).print)
+    view.print_to(_console(), output_format)
+    if not fits:
+        raise typer.Exit(4)
+
+
+@app.command()
 def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
     context: typer.Context,
     method: opt.Method = None,
@@ -168,6 +216,7 @@ def compare(  # noqa: PLR0913  as above
     preset: opt.Preset = "small",
     seeds: opt.NumSeeds = 3,
     match: opt.Match = None,
+    target: opt.TargetBytes = None,
     data: opt.Data = "shakespeare",
     overrides: opt.Overrides = None,
     tokenizer: opt.Tokenizer = None,
@@ -216,6 +265,7 @@ def compare(  # noqa: PLR0913  as above
             budget=budget,
             num_seeds=seeds,
             match=match,
+            target=target,
             data=data,
             overrides=overrides or (),
             tokenizer=tokenizer,

@@ -53,7 +53,11 @@ Contenders = Annotated[
 ]
 NumSeeds = Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Seeds 0, 1, ... of every method.")]
 Match = Annotated[
-    str | None, typer.Option(help="seconds, steps, tokens or flops: what all cells share (default: the budget's unit).")
+    str | None,
+    typer.Option(help="seconds, steps, tokens, flops or bytes: what all cells share (default: the budget's unit)."),
+]
+TargetBytes = Annotated[
+    str | None, typer.Option("--target", help="With --match bytes: size of every file, 16MB or 16000000.")
 ]
 NumTrials = Annotated[
     int, typer.Option("--tune", min=0, max=4096, help="Trials of each method's learning rates, on the tune split.")
@@ -65,6 +69,19 @@ Pool = Annotated[
     bool, typer.Option("--pool", help="Records of one method and preset are its seeds though their settings differ.")
 ]
 CellJobs = Annotated[int, typer.Option("--jobs", min=1, max=256, help="Cells at a time, on this machine.")]
+
+# harness plan
+PlanMethod = Annotated[str, typer.Option("--method", help="Method or baseline; see `harness methods`.")]
+PlanBudget = Annotated[str, typer.Option("--budget", help="As of `harness run`.")]
+PlanDevice = Annotated[
+    str, typer.Option(help="here (times a few steps), or h100, h200, a100 and the like (assumes --mfu of their peak).")
+]
+DEFAULT_MFU = 0.35
+Mfu = Annotated[float, typer.Option(help="Part of a device's peak that the operations are assumed to reach.")]
+Price = Annotated[float | None, typer.Option(help="Price of a device for an hour, in any currency.")]
+Vocab = Annotated[
+    int | None, typer.Option(min=2, max=65_536, help="Vocabulary of a corpus that is not on this machine.")
+]
 
 # harness evaluate
 Samples = Annotated[str, typer.Option(help="Random windows of the test split: batches x windows of a batch.")]

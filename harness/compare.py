@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.compare_views import grid_view
 from harness.engines import Outcome, ProcessEngine, last_step
-from harness.errors import UsageError
+from harness.errors import RunError, UsageError
 from harness.grid import Cell, Grid, check_match, open_grid, parse_contenders, read_grid
 from harness.record_lock import hold_folder
 from harness.records.native import read_record
@@ -45,6 +45,7 @@ def make_grid(  # noqa: PLR0913  keyword-only: the options of the command
     budget: str,
     num_seeds: int,
     match: str | None = None,
+    target: str | None = None,
     data: str = "shakespeare",
     overrides: Sequence[str] = (),
     tokenizer: str | None = None,
@@ -59,20 +60,23 @@ def make_grid(  # noqa: PLR0913  keyword-only: the options of the command
     from harness.registry import find_method
     from harness.settings import resolve_settings
 
-    check_match(parse_budget(budget).kind, match)
+    target_bytes = check_match(parse_budget(budget).kind, match, target)
     grid = Grid(
         contenders=parse_contenders(methods, preset),
         seeds=tuple(range(num_seeds)),
         budget=budget,
         data=data,
         overrides=tuple(overrides),
+        target_bytes=target_bytes,
         tokenizer=tokenizer,
         num_trials=num_trials,
         parent=parent,
     )
-    for contender in grid.contenders:
-        resolve_settings(find_method(contender.method), contender.preset, grid.overrides_of(contender))
-    return grid
+    settings = [
+        resolve_settings(find_method(each.method), each.preset, grid.overrides_of(each)) for each in grid.contenders
+    ]
+    # unlike eval modes share no table, so all are scored with the shortest context that one was trained for
+    return grid.model_copy(update={"eval_context": min(each.train.context for each in settings)})
 
 
 def default_folder(grid: Grid) -> Path:
@@ -110,10 +114,24 @@ def run_grid(folder: Path, grid: Grid, place: Place, console: Console) -> tuple[
         trials = list(trial_cells(grid, folder)) if grid.num_trials else []
         is_tuning = trials and not any(cell.has_record for cell in cells)
         reasons = _run_cells(engine, trials, f"{folder}, tuning", console) if is_tuning else {}
+        _check_trials(folder, trials, {path for path, outcome in reasons.items() if outcome.startswith("killed")})
         todo = tuned_cells(grid, folder, trials) if trials else cells
         reasons |= dict.fromkeys({cell.folder for cell in cells} - {cell.folder for cell in todo}, NO_TRIAL)
         reasons |= _run_cells(engine, todo, str(folder), console)
     return grid_view(folder, grid, cells, trials, reasons), all(cell.is_complete for cell in cells)
+
+
+def _check_trials(folder: Path, trials: Sequence[Cell], killed: Collection[Path]) -> None:
+    """Stop before the cells where a trial has no result of its own: it could change what they are chosen by.
+
+    Raises:
+        RunError: a trial was killed.
+    """
+    if killed:
+        raise RunError(
+            f"{folder}: {len(killed)} of {len(trials)} trials were killed from outside, so tuning is not over; go on "
+            f"with --resume {folder}"
+        )
 
 
 def _run_cells(engine: ProcessEngine, cells: Sequence[Cell], what: str, console: Console) -> dict[Path, str]:
@@ -181,9 +199,8 @@ class _Bars(_Lines):
     def refresh(self) -> None:
         """Read how far each running cell is."""
         with self._lock:
-            running = dict(self._tasks)
-        for cell, task in running.items():
-            self._progress.update(task, description=f"{cell.name}: step {last_step(cell.folder):,}")
+            for cell, task in self._tasks.items():
+                self._progress.update(task, description=f"{cell.name}: step {last_step(cell.folder):,}")
 
 
 @contextmanager

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.comparison import Group, Run, compare, read_run
 from harness.comparison_views import comparison_data, comparison_tables
-from harness.errors import UsageError
-from harness.grid import Cell, Contender, Grid
+from harness.errors import HarnessError, RecordError, UsageError
+from harness.grid import GRID_FILE, Cell, Contender, Grid
 from harness.record_views import read_records
 from harness.tables import Table, View, fmt
-from harness.tuning import Tuned, read_tuned
+from harness.tuning import TUNING_FOLDER, Tuned, read_tuned
 from harness.verify.across import settings_key
 
 
@@ -28,20 +29,31 @@ def grid_view(
         trials: all of the tuning before it.
         failed: why a cell is not complete, by its folder.
     """
-    complete = [cell for cell in cells if cell.is_complete]
-    groups = [
-        Group(name=contender.name, runs={cell.seed: read_run(cell.folder) for cell in own})
-        for contender in grid.contenders
-        if (own := [cell for cell in complete if cell.contender == contender])
-    ]
+    groups, broken = [], dict[Path, str]()
+    for contender in grid.contenders:
+        runs: dict[int, Run] = {}
+        for cell in (each for each in cells if each.contender == contender and each.is_complete):
+            try:
+                runs[cell.seed] = _read_cell(cell)
+            except HarnessError as error:
+                broken[cell.folder] = str(error)
+        if len({settings_key(run.record) for run in runs.values()}) > 1:
+            broken |= {
+                cell.folder: "its seeds have unlike settings (an edited preset, or a trial that was run again)"
+                for cell in cells
+                if cell.contender == contender
+            }
+        elif runs:
+            groups.append(Group(name=contender.name, runs=runs))
     comparison = compare(groups)
     missing = {
-        str(cell.folder.relative_to(folder)): failed.get(cell.folder, "not run yet")
+        str(cell.folder.relative_to(folder)): broken.get(cell.folder) or failed.get(cell.folder, "not run yet")
         for cell in (*trials, *cells)
-        if not cell.is_complete
+        if cell.folder in broken or not cell.is_complete
     }
     started = f", each from {grid.parent} (post-training)" if grid.parent else ""
-    tables = list(comparison_tables(f"{folder}: {grid.data}, {grid.budget} a cell{started}", comparison))
+    title = f"{folder}: {grid.data}, {grid.budget} a cell{started}"
+    tables = list(comparison_tables(title, comparison)) if groups else []
     if missing:
         tables.append(Table(title="cells that are not complete", columns=("cell", "why"), rows=list(missing.items())))
     data: dict[str, Any] = {
@@ -63,6 +75,14 @@ def grid_view(
             for contender, each in tuned.items()
         ]
     return View(tables=tables, data=data)
+
+
+def _read_cell(cell: Cell) -> Run:
+    run = read_run(cell.folder)
+    found = (run.record.method.name, run.record.preset, run.record.seed)
+    if found != (cell.contender.method, cell.contender.preset, cell.seed):
+        raise RecordError(f"{cell.folder}: holds a record of {found[0]}/{found[1]}, seed {found[2]}")
+    return run
 
 
 def _tuning_table(trials: Sequence[Cell], tuned: Mapping[Contender, Tuned]) -> Table:
@@ -104,9 +124,12 @@ def records_view(paths: Sequence[Path], *, is_pooled: bool = False) -> View:
     runs: dict[tuple[str, str], dict[int, Run]] = {}
     names: dict[str, list[str]] = {}
     for folder, record in read_records(paths):
+        if _is_trial(folder):
+            continue
         if record.status != "complete":
             raise UsageError(f"{folder}: the record is {record.status}; finish it with --resume, or leave it out")
-        started = f" from {record.lineage[-1].name}" if record.lineage else ""
+        # seeds of one thing start from parents that differ by their seeds
+        started = f" from {re.sub(r'-seed[0-9]+$', '', record.lineage[-1].name)}" if record.lineage else ""
         name = f"{record.method.name}/{record.preset}, {record.budget.text}{started}"
         key = "" if is_pooled else settings_key(record)
         own = runs.setdefault((name, key), {})
@@ -123,3 +146,9 @@ def records_view(paths: Sequence[Path], *, is_pooled: bool = False) -> View:
     first = next(iter(groups[0].runs.values())).record
     title = f"{first.data.name}, {first.data.splits.test.num_bytes:,} test bytes"
     return View(tables=list(comparison_tables(title, comparison)), data=comparison_data(comparison))
+
+
+def _is_trial(folder: Path) -> bool:
+    """Whether a record is a trial of a grid's tuning: those were selected among, and are no seeds."""
+    places = folder.resolve().parents
+    return any(place.name == TUNING_FOLDER and (place.parent / GRID_FILE).exists() for place in places)

@@ -1,33 +1,31 @@
 """What a set of finished runs says about methods: spread over seeds, paired differences, fronts, a winner or none.
 
-Two errors are kept apart: that of the seeds (initial weights and data order; paired t-test, since every method has the
-same seeds) and that of the test text (block bootstrap over `scores.npz`). A difference counts when both exclude zero.
+A difference has two independent errors: that of the seeds (initial weights and data order; paired, since every method
+has the same seeds) and that of the test text (block bootstrap over `scores.npz`). Both are shown; the test uses their
+sum.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from harness.errors import UsageError
+from harness.errors import RecordError, UsageError
+from harness.method import BYTES_TOLERANCE
+from harness.record_views import describe_machine
 from harness.records.native import read_record
 from harness.records.schema import Record
 from harness.records.scores import BlockScores, read_scores
-from harness.stats import Interval, bootstrap_difference, holm, paired_interval
+from harness.stats import Interval, bootstrap_difference, combined_error, half_width, holm, paired_interval, two_sided
 
-LEVEL = 0.95
-# What a smaller score is weighed against, on a Pareto front each.
-AXES: Mapping[str, str] = {
-    "bytes": "file bytes",
-    "params": "stored parameters",
-    "seconds": "seconds",
-    "memory": "peak memory",
-}
+ALPHA = 0.05
+# A quantity is matched when all runs have it within this part of the largest; so is a budget of time.
+TOLERANCE = 0.005
 
 
 class Run(NamedTuple):
@@ -37,14 +35,53 @@ class Run(NamedTuple):
     blocks: BlockScores
 
 
+Figure = Callable[[Record], float | None]
+
+
+def spent(kind: str) -> Figure:
+    """Return the figure of what a run spent of a budget's quantity, its ancestors' part included."""
+
+    def total(record: Record) -> float:
+        ancestors = (getattr(ancestor.spent, kind) for ancestor in record.lineage)
+        return math.fsum([getattr(record.budget.spent, kind), *ancestors])
+
+    return total
+
+
+def _params(kind: str) -> Figure:
+    return lambda record: getattr(record.params, kind) if record.params else None
+
+
+def _test(key: str) -> Figure:
+    return lambda record: getattr(record.metrics.test, key) if record.metrics.test else None
+
+
+# Every quantity that is printed beside the score, in the order of the table.
+FIGURES: Mapping[str, Figure] = {
+    "loss_nats": _test("loss_nats"),
+    "token_accuracy": _test("token_accuracy"),
+    "artifact_bytes": lambda record: record.artifact.artifact_bytes if record.artifact else None,
+    "stored": _params("stored"),
+    "effective": _params("effective"),
+    "active": _params("active"),
+    "steps": spent("steps"),
+    "tokens": spent("tokens"),
+    "flops": spent("flops"),
+    "seconds": spent("seconds"),
+    "peak_memory_bytes": lambda record: record.progress.peak_memory_bytes if record.progress else None,
+}
+# What a smaller score is weighed against, on a Pareto front each.
+AXES = ("artifact_bytes", "stored", "seconds", "peak_memory_bytes")
+# What may be matched, with how much of it may differ.
+MATCHABLE = {
+    **dict.fromkeys(("seconds", "steps", "tokens", "flops"), TOLERANCE),
+    **dict.fromkeys(("artifact_bytes", "stored"), BYTES_TOLERANCE),
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """The runs of one contender.
-
-    Attributes:
-        name: of the contender.
-        runs: by seed, at least one.
-    """
+    """The runs of one contender, by seed, at least one."""
 
     name: str
     runs: Mapping[int, Run]
@@ -64,11 +101,14 @@ class Group:
         """Standard deviation over seeds; None for one."""
         return stdev(self.scores) if len(self.runs) > 1 else None
 
-    def mean(self, figure: Callable[[Record], float | None]) -> float | None:
+    def figures(self, name: str) -> list[float | None]:
+        """Return a figure of every run."""
+        return [FIGURES[name](run.record) for run in self.runs.values()]
+
+    def mean(self, name: str) -> float | None:
         """Mean of a figure over seeds; None where a run lacks it."""
-        found = [figure(run.record) for run in self.runs.values()]
-        known = [value for value in found if value is not None]
-        return fmean(known) if len(known) == len(found) else None
+        known = [value for value in self.figures(name) if value is not None]
+        return fmean(known) if len(known) == len(self.runs) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,9 +120,11 @@ class Relation:
         second: name of B.
         num_seeds: seeds that both have.
         difference: mean over these seeds.
-        over_seeds: interval and p-value of the paired t-test over seeds; None for a single seed.
+        over_seeds: interval of the paired differences over seeds; None for a single seed.
         over_text: interval of the block bootstrap over the test text, mean of the same seeds.
-        p_holm: p-value over seeds, corrected for the number of relations (Holm).
+        p_value: of no difference, by both errors together; None for a single seed.
+        p_holm: the same, corrected for the number of relations (Holm).
+        visible_bpb: the smallest difference that these seeds would settle, whatever the other pairs show.
     """
 
     first: str
@@ -91,52 +133,65 @@ class Relation:
     difference: float
     over_seeds: Interval | None
     over_text: Interval
-    p_holm: float | None
+    p_value: float | None = None
+    p_holm: float | None = None
+    visible_bpb: float | None = None
 
     @property
-    def visible_bpb(self) -> float | None:
-        """The smallest difference that these seeds would show: half of the interval's width."""
-        return None if self.over_seeds is None else (self.over_seeds.high - self.over_seeds.low) / 2
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether the sign of the difference is beyond the seeds' and the text's chance."""
-        if self.over_seeds is None or self.p_holm is None:
-            return False
-        same_side = self.over_text.low > 0 or self.over_text.high < 0
-        return same_side and self.p_holm < 1 - LEVEL and self.difference * self.over_text.low > 0
+    def better(self) -> str | None:
+        """Name of the one that is better beyond chance; None where that is not settled."""
+        if self.p_holm is None or self.p_holm >= ALPHA:
+            return None
+        return self.first if self.difference < 0 else self.second
 
     @property
     def verdict(self) -> str:
         """The relation in words."""
         if self.over_seeds is None:
             return "not settled: one seed"
-        if not self.is_settled:
-            return "not settled"
-        return f"{self.first if self.difference < 0 else self.second} is better"
+        return f"{self.better} is better" if self.better else "not settled"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """Groups by rising mean score, the relation of each pair, and on which fronts each group is."""
+    """Groups by rising mean score, the relation of each pair, fronts, and how fair it is.
+
+    Attributes:
+        groups: by rising mean score.
+        relations: of each pair with a common seed.
+        fronts: names of the groups that no other one beats in both the score and a figure, by figure.
+        matched: the quantities that all runs have alike.
+        problems: what stands against naming a winner.
+    """
 
     groups: tuple[Group, ...]
     relations: tuple[Relation, ...]
     fronts: Mapping[str, tuple[str, ...]]
+    matched: tuple[str, ...]
+    problems: tuple[str, ...]
 
     @property
     def winner(self) -> str | None:
-        """The contender that is better than each other one beyond chance; None where there is none."""
-        if not self.groups:
+        """The contender that is better than each other one beyond chance, in a fair comparison; else None."""
+        if self.problems or not self.matched:
             return None
-        best = self.groups[0].name
-        own = [relation for relation in self.relations if best in (relation.first, relation.second)]
-        return best if own and all(relation.is_settled for relation in own) else None
+        for group in self.groups:
+            own = [each for each in self.relations if group.name in (each.first, each.second)]
+            if own and len(own) == len(self.groups) - 1 and all(each.better == group.name for each in own):
+                return group.name
+        return None
 
 
 def read_run(folder: Path) -> Run:
-    """Read a complete record and its block scores."""
-    return Run(read_record(folder), read_scores(folder))
+    """Read a complete record and its block scores.
+
+    Raises:
+        RecordError: one cannot be read; names the folder.
+    """
+    try:
+        return Run(read_record(folder), read_scores(folder))
+    except RecordError as error:
+        raise RecordError(f"{folder}: {error}" if str(folder) not in str(error) else str(error)) from error
 
 
 def compare(groups: Sequence[Group]) -> Comparison:
@@ -148,45 +203,42 @@ def compare(groups: Sequence[Group]) -> Comparison:
     _check_comparable(groups)
     ordered = tuple(sorted(groups, key=lambda group: (group.mean_bpb, group.name)))
     relations = [found for pair in combinations(ordered, 2) if (found := _relate(*pair)) is not None]
-    corrected = iter(holm([each.over_seeds.p_value for each in relations if each.over_seeds is not None]))
+    is_one_machine = len(machines(ordered)) == 1
     return Comparison(
         groups=ordered,
-        relations=tuple(
-            each if each.over_seeds is None else replace(each, p_holm=next(corrected)) for each in relations
+        relations=tuple(_correct(relations)),
+        fronts={axis: _front(ordered, axis) for axis in AXES if axis != "seconds" or is_one_machine},
+        matched=tuple(
+            name for name in MATCHABLE if _is_matched(ordered, name) and (name != "seconds" or is_one_machine)
         ),
-        fronts={axis: _front(ordered, FIGURES[axis]) for axis in AXES},
+        problems=tuple(_problems(ordered)),
     )
 
 
-def _artifact_bytes(record: Record) -> float | None:
-    return record.artifact.artifact_bytes if record.artifact else None
+def machines(groups: Sequence[Group]) -> set[str]:
+    """Name the machines of all runs, those before a resume included."""
+    records = [run.record for group in groups for run in group.runs.values()]
+    return {describe_machine(part) for record in records for part in (record.environment, *record.earlier_environments)}
 
 
-def _stored(record: Record) -> float | None:
-    return record.params.stored if record.params else None
-
-
-def _seconds(record: Record) -> float:
-    return total_spent(record, "seconds")
-
-
-def _memory(record: Record) -> float | None:
-    return record.progress.peak_memory_bytes if record.progress else None
-
-
-FIGURES: Mapping[str, Callable[[Record], float | None]] = {
-    "bytes": _artifact_bytes,
-    "params": _stored,
-    "seconds": _seconds,
-    "memory": _memory,
-}
-
-
-def total_spent(record: Record, kind: str) -> float:
-    """What a run spent of a budget's quantity, its ancestors' part included."""
-    return math.fsum(
-        [getattr(record.budget.spent, kind), *(getattr(ancestor.spent, kind) for ancestor in record.lineage)]
-    )
+def match_problem(record: Record) -> str | None:
+    """Say why a run does not match others at its own budget or size; None where it does."""
+    budget, progress = record.budget, record.progress
+    if budget.kind in ("seconds", "gpu_seconds") and progress is not None:
+        tolerance, step_seconds = TOLERANCE * budget.amount, progress.median_step_seconds or 0.0
+        if step_seconds > tolerance:
+            return f"a step takes {step_seconds:.3g} s, more than 0.5% of the budget; give a larger --budget"
+        amount = budget.spent.seconds if budget.kind == "seconds" else budget.spent.gpu_seconds
+        if abs(amount - budget.amount) > max(tolerance, step_seconds):
+            return f"{amount:.1f} s of {budget.amount:.1f} s were spent"
+        if record.contended:
+            return "contended: the machine's speed drifted by more than 5%"
+    target_bytes = record.settings.export.get("target_bytes")
+    if isinstance(target_bytes, int) and target_bytes > 0 and record.artifact is not None:
+        below = 1 - record.artifact.artifact_bytes / target_bytes
+        if not 0 <= below <= BYTES_TOLERANCE:
+            return f"its file is {below:.1%} below {target_bytes:,} bytes; the network is too small for that size"
+    return None
 
 
 def _score(run: Run) -> float:
@@ -215,22 +267,47 @@ def _relate(first: Group, second: Group) -> Relation | None:
     if not seeds:
         return None
     differences = [_score(first.runs[seed]) - _score(second.runs[seed]) for seed in seeds]
-    blocks = [(first.runs[seed].blocks, second.runs[seed].blocks) for seed in seeds]
     return Relation(
         first=first.name,
         second=second.name,
         num_seeds=len(seeds),
         difference=fmean(differences),
-        over_seeds=paired_interval(differences, level=LEVEL) if len(seeds) > 1 else None,
-        over_text=bootstrap_difference(
-            [(a.block_nats, b.block_nats) for a, b in blocks], blocks[0][0].block_bytes, level=LEVEL
-        ),
-        p_holm=None,
+        over_seeds=paired_interval(differences) if len(seeds) > 1 else None,
+        over_text=_over_text([first.runs[seed].blocks for seed in seeds], [second.runs[seed].blocks for seed in seeds]),
     )
 
 
-def _front(groups: Sequence[Group], figure: Callable[[Record], float | None]) -> tuple[str, ...]:
-    """Name the groups that no other one beats in both the mean score and the mean of a figure."""
+def _over_text(first: Sequence[BlockScores], second: Sequence[BlockScores]) -> Interval:
+    if len({blocks.block_nats.size for blocks in (*first, *second)}) > 1:
+        raise UsageError("the records were not scored on the same text, so their blocks cannot be paired")
+    import numpy as np
+
+    nats_a, nats_b = (np.mean([blocks.block_nats for blocks in each], axis=0) for each in (first, second))
+    return bootstrap_difference(nats_a, first[0].block_bytes, nats_b, second[0].block_bytes)
+
+
+def _correct(relations: Sequence[Relation]) -> Iterator[Relation]:
+    """Test each relation by both of its errors, corrected for their number."""
+    tested = {}
+    for each in relations:
+        if each.over_seeds is not None:
+            tested[each.first, each.second] = combined_error((each.over_seeds, each.over_text))
+    p_values = [
+        two_sided(each.difference, *tested[each.first, each.second])
+        for each in relations
+        if (each.first, each.second) in tested
+    ]
+    found = iter(zip(p_values, holm(p_values), strict=True))
+    for each in relations:
+        if (error := tested.get((each.first, each.second))) is None:
+            yield each
+        else:
+            p_value, p_holm = next(found)
+            visible = half_width(*error, num_tests=len(p_values))
+            yield replace(each, p_value=p_value, p_holm=p_holm, visible_bpb=visible)
+
+
+def _front(groups: Sequence[Group], figure: str) -> tuple[str, ...]:
     points = [(group.name, group.mean_bpb, value) for group in groups if (value := group.mean(figure)) is not None]
     return tuple(
         name
@@ -239,3 +316,23 @@ def _front(groups: Sequence[Group], figure: Callable[[Record], float | None]) ->
             other_bpb <= bpb and other <= value and (other_bpb, other) != (bpb, value) for _, other_bpb, other in points
         )
     )
+
+
+def _is_matched(groups: Sequence[Group], name: str) -> bool:
+    values = [value for group in groups for value in group.figures(name)]
+    known = [value for value in values if value is not None]
+    return bool(known) and len(known) == len(values) and max(known) - min(known) <= MATCHABLE[name] * max(known)
+
+
+def _problems(groups: Sequence[Group]) -> Iterator[str]:
+    for group in groups:
+        for seed, run in group.runs.items():
+            if problem := match_problem(run.record):
+                yield f"not matched: {group.name}, seed {seed}: {problem}"
+    is_timed = any(
+        run.record.budget.kind in ("seconds", "gpu_seconds") for group in groups for run in group.runs.values()
+    )
+    if is_timed and len(machines(groups)) > 1:
+        yield "not matched: budgets of time on unlike machines"
+    if len({frozenset(group.runs) for group in groups}) > 1:
+        yield "the contenders have unlike seeds: means and fronts mix what pairs do not"

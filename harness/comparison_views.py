@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
-from harness.comparison import AXES, FIGURES, Comparison, Group, Relation, total_spent
-from harness.record_views import describe_machine
-from harness.records.schema import Record
+from harness.comparison import FIGURES, Comparison, Group, Relation, machines
 from harness.tables import Table, fmt
 
-# A time budget is matched when it is kept to this part of it; a step may be no longer.
-SECONDS_TOLERANCE = 0.005
 MIN_SEEDS = 3
+_HEADINGS = {
+    "loss_nats": "nats/token",
+    "token_accuracy": "accuracy",
+    "artifact_bytes": "file bytes",
+    "flops": "FLOPs",
+    "peak_memory_bytes": "peak MB",
+}
+_AXES = {
+    "artifact_bytes": "file bytes",
+    "stored": "stored parameters",
+    "seconds": "seconds",
+    "peak_memory_bytes": "peak memory",
+}
 
 
 def comparison_tables(title: str, comparison: Comparison) -> Iterator[Table]:
@@ -28,6 +36,7 @@ def comparison_tables(title: str, comparison: Comparison) -> Iterator[Table]:
 
 def comparison_data(comparison: Comparison) -> dict[str, Any]:
     """Return a comparison as JSON values."""
+    is_one_machine = len(machines(comparison.groups)) == 1
     return {
         "contenders": [
             {
@@ -36,75 +45,61 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
                 "val_bpb": group.scores,
                 "mean_bpb": group.mean_bpb,
                 "sd_bpb": group.sd_bpb,
-                "loss_nats": group.mean(_loss_nats),
-                "token_accuracy": group.mean(_accuracy),
-                **{axis: group.mean(figure) for axis, figure in FIGURES.items()},
-                "fronts": [axis for axis in AXES if group.name in comparison.fronts[axis]],
+                **{name: group.mean(name) if name != "seconds" or is_one_machine else None for name in FIGURES},
+                "fronts": [axis for axis, names in comparison.fronts.items() if group.name in names],
             }
             for group in comparison.groups
         ],
         "relations": [_relation_data(relation) for relation in comparison.relations],
+        "matched": list(comparison.matched),
         "winner": comparison.winner,
         "notes": list(_notes(comparison)),
     }
 
 
+def _relation_data(relation: Relation) -> dict[str, Any]:
+    return {**asdict(relation), "better": relation.better, "verdict": relation.verdict}
+
+
 def _groups_table(title: str, comparison: Comparison) -> Table:
-    is_one_machine = len(_machines(comparison)) == 1
-    columns = (
-        "contender",
-        "n",
-        "bits/byte",
-        "sd",
-        "nats/token",
-        "accuracy",
-        "file bytes",
-        "stored",
-        "effective",
-        "active",
-        "steps",
-        "tokens",
-        "FLOPs",
-        "seconds" if is_one_machine else "seconds (unlike machines)",
-        "peak MB",
-        "Pareto front with",
-    )
-    rows = [_row(group, comparison, is_one_machine) for group in comparison.groups]
-    title = f"{title}; means over seeds"
-    return Table(title=title, columns=columns, rows=rows, right=frozenset(range(1, 15)))
-
-
-def _row(group: Group, comparison: Comparison, is_one_machine: bool) -> tuple[str, ...]:
-    fronts = [AXES[axis] for axis in AXES if group.name in comparison.fronts[axis]]
-    memory = group.mean(FIGURES["memory"])
-    params = [group.mean(partial(_params, kind)) for kind in ("stored", "effective", "active")]
-    steps, tokens, flops = (group.mean(partial(total_spent, kind=kind)) for kind in ("steps", "tokens", "flops"))
-    return (
-        group.name,
-        str(len(group.runs)),
-        fmt(group.mean_bpb),
-        fmt(group.sd_bpb),
-        fmt(group.mean(_loss_nats)),
-        f"{group.mean(_accuracy):.2%}",
-        _whole(group.mean(FIGURES["bytes"])),
-        *map(_whole, (*params, steps, tokens)),
-        "-" if flops is None else f"{flops:.3g}",
-        fmt(group.mean(FIGURES["seconds"]), 1) if is_one_machine else "-",
-        "-" if memory is None else f"{memory / 1e6:,.0f}",
-        ", ".join(fronts) or "-",
+    is_one_machine = len(machines(comparison.groups)) == 1
+    names = [_HEADINGS.get(name, name) for name in FIGURES]
+    rows = [
+        (
+            group.name,
+            str(len(group.runs)),
+            fmt(group.mean_bpb),
+            fmt(group.sd_bpb),
+            *(_cell(group, name) if name != "seconds" or is_one_machine else "-" for name in FIGURES),
+            ", ".join(_AXES[axis] for axis, found in comparison.fronts.items() if group.name in found) or "-",
+        )
+        for group in comparison.groups
+    ]
+    matched = ", ".join(_AXES.get(name, _HEADINGS.get(name, name)) for name in comparison.matched) or "nothing"
+    return Table(
+        title=f"{title}; means over seeds; matched: {matched}",
+        columns=("contender", "n", "bits/byte", "sd", *names, "Pareto front with"),
+        rows=rows,
+        right=frozenset(range(1, 4 + len(FIGURES))),
     )
 
 
-def _loss_nats(record: Record) -> float | None:
-    return record.metrics.test.loss_nats if record.metrics.test else None
-
-
-def _accuracy(record: Record) -> float | None:
-    return record.metrics.test.token_accuracy if record.metrics.test else None
-
-
-def _params(kind: str, record: Record) -> float | None:
-    return getattr(record.params, kind) if record.params else None
+def _cell(group: Group, name: str) -> str:
+    value = group.mean(name)
+    if value is None:
+        return "-"
+    match name:
+        case "loss_nats":
+            return fmt(value)
+        case "token_accuracy":
+            return f"{value:.2%}"
+        case "flops":
+            return f"{value:.3g}"
+        case "seconds":
+            return fmt(value, 1)
+        case "peak_memory_bytes":
+            return f"{value / 1e6:,.0f}"
+    return f"{value:,.0f}"
 
 
 def _relations_table(comparison: Comparison) -> Table:
@@ -138,42 +133,10 @@ def _relations_table(comparison: Comparison) -> Table:
 
 
 def _notes(comparison: Comparison) -> Iterator[str]:
-    if len(machines := _machines(comparison)) > 1:
-        yield f"seconds of unlike machines are not compared: {'; '.join(sorted(machines))}"
-    for group in comparison.groups:
-        for seed, run in group.runs.items():
-            if problem := match_problem(run.record):
-                yield f"{group.name}, seed {seed}: {problem}"
-            if run.record.contended:
-                yield f"{group.name}, seed {seed}: contended, the machine's speed drifted by more than 5%"
+    yield from comparison.problems
+    if comparison.groups and not comparison.matched:
+        yield "nothing is matched: the contenders spent and stored unlike amounts of everything, so there is no winner"
+    if len(found := machines(comparison.groups)) > 1:
+        yield f"seconds of unlike machines are not compared: {'; '.join(sorted(found))}"
     if few := [group.name for group in comparison.groups if len(group.runs) < MIN_SEEDS]:
         yield f"fewer than {MIN_SEEDS} seeds, which a difference between methods needs: {', '.join(few)}"
-
-
-def match_problem(record: Record) -> str | None:
-    """Say why a run under a time budget does not match others, None where it does."""
-    budget, progress = record.budget, record.progress
-    if budget.kind not in ("seconds", "gpu_seconds") or progress is None:
-        return None
-    tolerance = SECONDS_TOLERANCE * budget.amount
-    step_seconds = progress.median_step_seconds or 0.0
-    if step_seconds > tolerance:
-        return f"not matched: a step takes {step_seconds:.3g} s, more than 0.5% of the budget; give a larger --budget"
-    spent = budget.spent.seconds if budget.kind == "seconds" else budget.spent.gpu_seconds
-    if abs(spent - budget.amount) > tolerance + step_seconds:
-        return f"not matched: {spent:.1f} s of {budget.amount:.1f} s were spent"
-    return None
-
-
-def _machines(comparison: Comparison) -> set[str]:
-    return {describe_machine(run.record.environment) for group in comparison.groups for run in group.runs.values()}
-
-
-def _whole(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"
-
-
-def _relation_data(relation: Relation) -> dict[str, Any]:
-    data = asdict(relation)
-    del data["over_text"]["p_value"]  # a bootstrap interval has none
-    return {**data, "visible_bpb": relation.visible_bpb, "is_settled": relation.is_settled, "verdict": relation.verdict}

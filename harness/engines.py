@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,7 +82,7 @@ class ProcessEngine:
 
     def command(self, cell: Cell) -> list[str]:
         """Return the command of a cell: a new run, or one that goes on."""
-        start = [sys.executable, "-P", "-m", "harness", "run"]
+        start = [sys.executable, "-P", "-m", "harness.worker", "run"]
         if cell.has_record:
             return [*start, "--resume", str(cell.folder), *self._place]
         grid, contender = self._grid, cell.contender
@@ -94,6 +95,7 @@ class ProcessEngine:
             "--out": str(cell.folder),
             "--tokenizer": grid.tokenizer,
             "--from": grid.parent,
+            "--eval-context": str(grid.eval_context) if grid.eval_context else None,
         }
         given = [word for option, value in options.items() if value is not None for word in (option, value)]
         sets = [word for text in (*grid.overrides_of(contender), *cell.overrides) for word in ("--set", text)]
@@ -101,15 +103,18 @@ class ProcessEngine:
 
     def _run(self, cell: Cell, watcher: Watcher) -> Outcome | None:
         cell.folder.parent.mkdir(parents=True, exist_ok=True)
+        if not cell.has_record and cell.folder.is_dir():  # killed before its record was written
+            shutil.rmtree(cell.folder)
         said_path = cell.folder.with_suffix(".out")
         with said_path.open("w+", encoding="utf-8", errors="replace") as said:
             with self._lock:
                 if self._is_stopping:
                     return None
-                # a session of its own: Ctrl-C reaches this process, which stops each child once
+                # A session of its own: Ctrl-C reaches this process, which stops each child once. Standard input is a
+                # pipe that nobody writes to, by whose end a child knows that this process is gone.
                 child = subprocess.Popen(
                     self.command(cell),
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=said,
                     text=True,
@@ -121,6 +126,8 @@ class ProcessEngine:
             exit_code = child.wait()
             with self._lock:
                 self._children.discard(child)
+            assert child.stdin is not None, "it was asked for"
+            child.stdin.close()
             said.seek(0)
             lines = [line.strip() for line in said if line.strip()]
         outcome = Outcome(cell=cell, exit_code=exit_code, reason=_reason(exit_code, lines))
@@ -138,20 +145,21 @@ class ProcessEngine:
             self._is_stopping = True
             children = list(self._children)
         for child in children:
-            child.send_signal(signal.SIGINT)
+            child.terminate()  # as a scheduler does; SIGINT may be ignored where this process runs in the background
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
-        """Let SIGTERM, which schedulers send, stop the grid as Ctrl-C does."""
+        """Let SIGTERM, which schedulers send, and SIGHUP of a lost terminal stop the grid as Ctrl-C does."""
 
         def interrupt(*_: Any) -> None:
             raise KeyboardInterrupt
 
-        before = signal.signal(signal.SIGTERM, interrupt)
+        before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _reason(exit_code: int, lines: Sequence[str]) -> str:

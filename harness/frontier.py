@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.artifact.byte_coders import COMPRESSORS
 from harness.artifact.container import Artifact
-from harness.artifact.quantize import Quantised
-from harness.artifact.rate_distortion import RateDistortion
-from harness.requantise import FileScore, Moments, StoredNetwork
+from harness.rated import Moments, RatedTensors
+from harness.requantise import FileScore, StoredNetwork
 
 BASELINE_SCHEMES = ("int8-row", "int7-row", "int6-row")
 BYTE_CODERS = ("zlib", "zstd", "lzma")
 BEST_CODER = "best of ours"
 # The sweep, in bits a weight around the lambda at which steps are as wide as those of int6; a bit is a factor of 4.
-_CENTRE_SCHEME = "int6-row"
 _FEWER_BITS, _MORE_BITS = 3.25, 2.25
 
 
@@ -74,35 +72,19 @@ def sweep(network: StoredNetwork, moments: Moments, *, num_points: int) -> Front
         moments: of the inputs of its linear maps.
         num_points: lambdas, at least 2.
     """
-    problems = {
-        tensor.name: RateDistortion(tensor.value, network.moment_of(tensor, moments), name=tensor.name)
-        for tensor in network.plan("fp32")
-        if tensor.name in network.matrices and not isinstance(tensor.value, Quantised)
-    }
-    # Tensors of zeros have no step.
-    widths = [found for problem in problems.values() if (found := problem.lambda_of(_CENTRE_SCHEME)) > 0]
-    centre = float(np.exp(np.mean(np.log(widths)))) if widths else 1.0
+    rated = RatedTensors(network.plan("fp32"), network.matrices, moments)
+    network.without_moments |= rated.without_moments
     exponents = np.linspace(-_MORE_BITS, _FEWER_BITS, num_points)
-    points = tuple(_store_at(network, problems, centre * 4.0 ** float(exponent)) for exponent in exponents)
+    points = tuple(_store_at(network, rated, rated.centre * 4.0 ** float(exponent)) for exponent in exponents)
     measured = [found for scheme in BASELINE_SCHEMES for found in _measure_baseline(network, scheme)]
     return Frontier(points=points, baselines=tuple(_compare(points, *found) for found in measured))
 
 
-def _store_at(network: StoredNetwork, problems: dict[str, RateDistortion], lagrangian: float) -> FrontierPoint:
-    choices = {name: problem.choose(lagrangian) for name, problem in problems.items()}
-    tensors = [
-        replace(tensor, value=choices[tensor.name].quantised, scheme=choices[tensor.name].quantised.scheme)
-        if tensor.name in choices
-        else tensor
-        for tensor in network.plan("fp32")
-    ]
+def _store_at(network: StoredNetwork, rated: RatedTensors, lagrangian: float) -> FrontierPoint:
+    tensors, distortion = rated.at(lagrangian)
     with network.written(tensors) as summary:
         stored = network.score(summary, "step, rate-distortion", f"lambda {lagrangian:.3g}")
-    return FrontierPoint(
-        lagrangian=lagrangian,
-        distortion=sum(choice.distortion for choice in choices.values()),
-        stored=stored,
-    )
+    return FrontierPoint(lagrangian=lagrangian, distortion=distortion, stored=stored)
 
 
 def _measure_baseline(network: StoredNetwork, scheme: str) -> list[tuple[FileScore, str, int]]:

@@ -6,6 +6,7 @@ is read from the records, so a killed grid goes on by being started again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness.errors import RecordError, UsageError
 from harness.files import write_atomic
 from harness.records.native import RECORD_FILE, read_record
-from harness.records.safeio import read_json
+from harness.records.safeio import MAX_INTEGER, read_json
 
 GRID_FILE = "grid.json"
 
@@ -74,6 +75,9 @@ class Grid(BaseModel):
         budget: of each cell.
         data: corpus.
         overrides: `--set` of every contender; one that begins with the name of a method in the grid is of that only.
+        target_bytes: size that every cell's file fills, within 2%; 0 stores each under its own schemes.
+        eval_context: input tokens of a window in scoring, which no contender was trained for less of; 0 before it is
+            settled.
         tokenizer: None for the corpus's own.
         num_trials: trials of each contender before its cells; 0 leaves the presets as they are.
         parent: record that every cell starts from, for comparisons after training; None from scratch.
@@ -87,6 +91,8 @@ class Grid(BaseModel):
     budget: str
     data: str = "shakespeare"
     overrides: tuple[str, ...] = ()
+    target_bytes: int = Field(0, ge=0)
+    eval_context: int = Field(0, ge=0)
     tokenizer: str | None = None
     num_trials: int = Field(0, ge=0)
     parent: str | None = None
@@ -101,7 +107,8 @@ class Grid(BaseModel):
     def overrides_of(self, contender: Contender) -> list[str]:
         """Return the settings of one contender: those of all, and those that name its method."""
         methods = {each.method for each in self.contenders}
-        named = [(text.partition("=")[0].partition("."), text) for text in self.overrides]
+        size = [f"export.target_bytes={self.target_bytes}"] if self.target_bytes else []
+        named = [(text.partition("=")[0].partition("."), text) for text in (*size, *self.overrides)]
         return [
             text for (prefix, dot, _), text in named if not (dot and prefix in methods) or prefix == contender.method
         ]
@@ -167,20 +174,38 @@ def read_grid(folder: Path) -> Grid:
         raise RecordError(f"{folder / GRID_FILE}: {where}: {first['msg']}") from error
 
 
-def check_match(budget_kind: str, match: str | None) -> None:
-    """Refuse to match a quantity that the budget does not fix.
+def check_match(budget_kind: str, match: str | None, target: str | None) -> int:
+    """Refuse to match a quantity that neither the budget nor the target fixes; returns the target in bytes, or 0.
 
     Raises:
         UsageError: says how to find a budget in that unit.
     """
+    if (match == "bytes") != (target is not None):
+        raise UsageError("--match bytes and --target go together, for example --match bytes --target 16MB")
+    if target is not None:
+        return parse_bytes(target)
     if match is not None and match != budget_kind:
         example = {"steps": "2000steps", "tokens": "50Mtok", "flops": "1e15flop", "seconds": "10m"}.get(match)
         if example is None:
-            raise UsageError(f"--match {match}: choose seconds, steps, tokens or flops")
+            raise UsageError(f"--match {match}: choose seconds, steps, tokens, flops or bytes")
         raise UsageError(
             f"--match {match} needs a budget in {match}, for example --budget {example}, since a budget in "
             f"{budget_kind.replace('_', ' ')} gives each method its own number of them"
         )
+    return 0
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size: 16MB, 900kB, 16000000; prefixes are decimal, as those of the contest's cap.
+
+    Raises:
+        UsageError: it is none.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kKMG]?)B?", text.strip())
+    size = round(float(match[1]) * {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}[match[2]]) if match else 0
+    if not 0 < size <= MAX_INTEGER:
+        raise UsageError(f"--target {text}: write a size such as 16MB, 900kB or 16000000")
+    return size
 
 
 def unfinished(cells: Sequence[Cell]) -> list[Cell]:

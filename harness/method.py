@@ -41,6 +41,10 @@ class Settings(BaseModel):
         return self
 
 
+# A file that is to fill `target_bytes` may stay this part below.
+BYTES_TOLERANCE = 0.02
+
+
 class ExportSettings(BaseModel):
     """How the tensors of a network are stored.
 
@@ -49,6 +53,8 @@ class ExportSettings(BaseModel):
         embeddings: scheme of embedding tables.
         scalars: scheme of vectors, gains and everything of at most `small_numel` numbers.
         small_numel: tensors of at most this many numbers count as scalars.
+        target_bytes: size that the file is to fill, by steps of the matrices chosen at the end of the run for the
+            least error at that size; 0 stores matrices under their scheme.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +63,7 @@ class ExportSettings(BaseModel):
     embeddings: str = "int8-row"
     scalars: str = "fp16"
     small_numel: int = Field(default=1024, ge=0)
+    target_bytes: int = Field(default=0, ge=0)
 
     @field_validator("matrices", "embeddings", "scalars")
     @classmethod

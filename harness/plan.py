@@ -13,6 +13,7 @@ from harness.training.budget import Budget
 
 if TYPE_CHECKING:
     from harness.data.shards import TokenData
+    from harness.nn.network import Network
 
 MAX_EPOCHS = 10
 
@@ -26,7 +27,7 @@ class Plan:
         num_params_trained: trainable parameters.
         flops_per_step: analytic operations of one optimiser step: forward, backward, generation and optimiser.
         tokens_per_step: tokens of one optimiser step.
-        train_tokens: tokens of one epoch of the training split.
+        train_tokens: tokens of one epoch of the training split; None where the corpus is not there.
         max_steps: steps of a step, token or FLOP budget; None for a budget in seconds.
         expected_artifact_bytes: trained parameters at the width of their scheme, before entropy coding.
         training_bytes: memory that training holds all the time, activations apart.
@@ -36,34 +37,33 @@ class Plan:
     num_params_trained: int
     flops_per_step: float
     tokens_per_step: int
-    train_tokens: int
+    train_tokens: int | None
     max_steps: int | None
     expected_artifact_bytes: int
     training_bytes: int
 
     def epochs(self, steps: float) -> float:
-        """Passes over the training split in `steps` steps."""
+        """Passes over the training split, which must be known, in `steps` steps."""
+        assert self.train_tokens is not None, "nobody asks for epochs of a corpus that is not there"
         return steps * self.tokens_per_step / self.train_tokens
 
 
-def make_plan(method: Method, settings: RunSettings, budget: Budget, data: TokenData) -> Plan:
+def make_plan(method: Method, settings: RunSettings, budget: Budget, data: TokenData | None) -> Plan:
     """Build the network on the meta device (no memory, no time) and count.
+
+    Args:
+        method: at its settings.
+        settings: of the run.
+        budget: of the run.
+        data: the corpus; None for a plan that is made where it is not.
 
     Raises:
         RunError: a step, token or FLOP budget does not hold a single optimiser step; sizes are beyond 64 bits.
     """
-    import torch
-
     from harness.training.optim import optimiser_flops, training_bytes
     from harness.training.phases import teacher_flops
 
-    try:
-        with torch.device("meta"):
-            network = method.build()
-    except RuntimeError as error:
-        if "overflow" not in str(error):
-            raise
-        raise RunError(f"the network is larger than any memory ({error}): choose smaller --set options") from error
+    network = build_on_meta(method)
     recipe = settings.train
     groups = method.param_groups(network)
     network_flops = method.flops_per_step(recipe.batch_tokens)
@@ -81,11 +81,28 @@ def make_plan(method: Method, settings: RunSettings, budget: Budget, data: Token
         num_params_trained=sum(sizes.values()),
         flops_per_step=flops,
         tokens_per_step=recipe.batch_tokens,
-        train_tokens=data.train.num_tokens,
+        train_tokens=data.train.num_tokens if data is not None else None,
         max_steps=max_steps,
         expected_artifact_bytes=round(total_bits / 8),
         training_bytes=training_bytes(network, groups, recipe),
     )
+
+
+def build_on_meta(method: Method) -> Network:
+    """Build the network without memory, to count it.
+
+    Raises:
+        RunError: sizes are beyond 64 bits.
+    """
+    import torch
+
+    try:
+        with torch.device("meta"):
+            return method.build()
+    except RuntimeError as error:
+        if "overflow" not in str(error):
+            raise
+        raise RunError(f"the network is larger than any memory ({error}): choose smaller --set options") from error
 
 
 def device_memory_bytes(device: str) -> int:

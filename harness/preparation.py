@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -61,14 +61,23 @@ def prepare_job(
     recipe = setting.settings.train.model_copy(update={"precision": precision})
     eval_mode = request.resolve_eval_mode(recipe.context)
     request.check_caps()
+    if recipe.qat_start and setting.settings.export.target_bytes:
+        raise UsageError(
+            "train.qat_start looks at export.matrices, but export.target_bytes chooses other steps at the end; set one"
+        )
     micro_batches_of_rank(recipe.num_micro_batches, ranks.rank, ranks.size)
     with clock.pause("data"):
         data = _prepare_data(setting)
-    _check_splits(data, recipe.context, eval_mode)
+    check_splits(data, recipe.context, eval_mode)
     if setting.parent is not None:
         check_parent_data(setting.parent, data.manifest())
     task = Task(vocab_size=data.tokenizer.vocab_size, context=recipe.context, pass_tokens=recipe.micro_batch_tokens)
-    settings = replace(setting.settings, train=recipe, model=_settle_model(setting, task))
+
+    def say(message: str) -> None:
+        if ranks.is_main:
+            setting.reporter.said(message)
+
+    settings = replace(setting.settings, train=recipe, model=settle_model(setting.settings, task, say))
     method = info.load()(settings.model, task)
     plan = make_plan(method, settings, clock.budget, data)
     check_memory(plan, request.preset, ranks.device)
@@ -100,13 +109,15 @@ def prepare_job(
     return job
 
 
-def _settle_model(setting: Setting, task: Task) -> Settings:
-    def say(message: str) -> None:
-        if setting.ranks.is_main:
-            setting.reporter.said(message)
+def settle_model(settings: RunSettings, task: Task, say: Callable[[str], None]) -> Settings:
+    """Work out the model settings that depend on data or on another record.
 
-    setup = Setup(task=task, export=setting.settings.export, sizes_of=_measure_record, say=say)
-    return setting.settings.model.settle(setup)
+    Args:
+        settings: as asked for.
+        task: sizes of the data.
+        say: told what was chosen.
+    """
+    return settings.model.settle(Setup(task=task, export=settings.export, sizes_of=_measure_record, say=say))
 
 
 def _measure_record(folder: str) -> RecordSizes:
@@ -143,8 +154,12 @@ def _prepare_data(setting: Setting) -> TokenData:
     return data
 
 
-def _check_splits(data: TokenData, context: int, eval_mode: EvalMode) -> None:
-    """Refuse, before anything is trained, splits that hold no window to train on or to score."""
+def check_splits(data: TokenData, context: int, eval_mode: EvalMode) -> None:
+    """Refuse, before anything is trained, splits that hold no window to train on or to score.
+
+    Raises:
+        DataError: names the split.
+    """
     splits = data.manifest()["splits"]
     needed = {"train": context + 1, "tune": 2, "test": 2}
     if eval_mode.mode != "sliding":

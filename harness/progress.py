@@ -42,9 +42,8 @@ class TerminalReporter:
         steps = fmt(plan.max_steps) if plan.max_steps is not None else "as many as fit"
         epochs = f", {plan.epochs(plan.max_steps):.2f} epochs" if plan.max_steps is not None else ""
         spent_flops = f", {plan.max_steps * plan.flops_per_step:.3g} in all" if plan.max_steps is not None else ""
-        tokens = (
-            f"{plan.train_tokens:,} training tokens, {job.data.manifest()['splits']['test']['num_bytes']:,} test bytes"
-        )
+        test_bytes = job.data.manifest()["splits"]["test"]["num_bytes"]
+        tokens = f"{job.data.train.num_tokens:,} training tokens, {test_bytes:,} test bytes"
         rows = [
             ("method", f"{job.info.name}, preset {job.request.preset}, seed {job.request.seed}"),
             ("data", f"{job.request.data}: {tokens}, vocabulary {job.method.task.vocab_size:,}"),

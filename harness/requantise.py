@@ -7,7 +7,7 @@ on the tune split, under the record's own eval mode. Only matrices change; all e
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,6 +25,7 @@ from harness.data.shards import TokenData, prepare
 from harness.errors import RecordError, UsageError
 from harness.loading import LoadedArtifact, load_artifact
 from harness.method import ExportSettings
+from harness.rated import Moments, matrix_names, moment_of, plan
 from harness.records.native import ARTIFACT_FILE, read_record
 from harness.records.safeio import hash_file
 from harness.records.schema import Record
@@ -40,10 +41,6 @@ QUANTISERS: dict[Gptq, str] = {
     "first": "GPTQ, first passes",
     "all": "GPTQ, all passes",
 }
-# Schemes that are exported side by side to see which tensors a method takes for matrices.
-_PROBES = ("fp32", "int8-row")
-
-Moments = Mapping[str, NDArray[np.float64]]
 Choose = Callable[[PlannedTensor], PlannedTensor]
 
 
@@ -95,8 +92,7 @@ class StoredNetwork:
         Raises:
             UsageError: there are none.
         """
-        schemes = [{tensor.name: tensor.scheme for tensor in self.plan(probe)} for probe in _PROBES]
-        names = frozenset(name for name, scheme in schemes[0].items() if schemes[1].get(name) != scheme)
+        names = matrix_names(self.loaded.method, self.loaded.network, self.export)
         if not names:
             raise UsageError(f"{self.folder}: method '{self.record.method.name}' stores no tensor as a matrix")
         return names
@@ -114,8 +110,7 @@ class StoredNetwork:
 
     def plan(self, scheme: str) -> Sequence[PlannedTensor]:
         """Plan the tensors with all matrices under one scheme, not quantised yet."""
-        export = self.export.model_copy(update={"matrices": scheme})
-        return self.loaded.method.export(self.loaded.network, export)
+        return plan(self.loaded.method, self.loaded.network, self.export, scheme)
 
     def calibrate(self, num_tokens: int, passes: Passes) -> Moments:
         """Measure second moments of the inputs of linear maps on the first tokens of the record's own training.
@@ -131,12 +126,10 @@ class StoredNetwork:
 
     def moment_of(self, tensor: PlannedTensor, moments: Moments) -> NDArray[np.float64] | None:
         """Find the moment of a stored matrix: that of the linear map whose weight has its name; None where none is."""
-        module, _, leaf = tensor.name.rpartition(".")
-        moment = moments.get(module) if leaf == "weight" else None
-        if moment is None or tensor.value.shape[1:] != (len(moment),):
+        moment_II = moment_of(tensor, moments)
+        if moment_II is None:
             self.without_moments.add(tensor.name)
-            return None
-        return moment
+        return moment_II
 
     @contextmanager
     def written(self, tensors: Sequence[PlannedTensor]) -> Iterator[ArtifactSummary]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,20 @@ from harness.evaluate import score_network
 from harness.job import Job
 from harness.nn.network import Network
 from harness.plan import MAX_EPOCHS
+from harness.rated import MAX_CORRECTIONS, Moments, RatedTensors, fill_bytes, matrix_names, plan
 from harness.records.logs import LogWriter, most_seconds, read_log
 from harness.records.native import ARTIFACT_FILE, CHECKPOINT_FILE
 from harness.records.safeio import hash_file
 from harness.records.scores import SCORES_FILE
 from harness.run_record import utc_now
 from harness.scoring import TEST_PURPOSE, ScoreRequest, score_in_fresh_process
+from harness.training.calibration import calibration_batches, input_moments
 from harness.training.clock import Clock
 from harness.training.contention import drifted, kernel_seconds
 from harness.training.loop import Trainer
 
 VALIDATION_TARGETS = 16_384
+CALIBRATION_TOKENS = 65_536  # that a file of a given size is stored by
 
 
 def train_and_export(job: Job) -> None:
@@ -43,7 +47,8 @@ def train_and_export(job: Job) -> None:
     torch.manual_seed(job.request.seed)
     with LogWriter(job.folder) if ranks.is_main else nullcontext() as log:
         checkpoint_path = job.folder / CHECKPOINT_FILE
-        if not checkpoint_path.exists():
+        is_resumed = checkpoint_path.exists()
+        if not is_resumed:
             _start_log(job, log)
         trainer = Trainer(
             method=job.method,
@@ -69,12 +74,14 @@ def train_and_export(job: Job) -> None:
         if log is None:
             return
         with clock.stage("export"):
-            tensors = job.method.export(network, job.settings.export)
-            summary = _write_artifact(job, job.folder / ARTIFACT_FILE, tensors)
+            moments = _measure_moments(job, network)
+            summary = _store(job, job.folder / ARTIFACT_FILE, _plan_tensors(job, network), network, moments)
         with clock.pause("validation"):
             log.write("export", artifact_bytes=summary.artifact_bytes, sha256=summary.sha256, **_export_times(clock))
             before_export = score_network(network, job.data, job.data.tune, job.eval_mode).metrics()
             contended = None if kernel is None else drifted(kernel, kernel_seconds(ranks.device))
+            if is_resumed and not contended:
+                contended = None  # of the machine before the stop nothing is known
             clock.finish()
         _say_overrun(job)
         log.write("eval", split="tune_before_export", step=clock.num_steps, **before_export)
@@ -223,7 +230,7 @@ def _time_noise_export(job: Job, network: Network) -> float:
     rng = np.random.default_rng(0)
     started = time.monotonic()
     with job.clock.stage("compression"):
-        planned = job.method.export(network, job.settings.export)
+        planned = _plan_tensors(job, network)
         noise = [
             replace(
                 tensor,
@@ -234,13 +241,44 @@ def _time_noise_export(job: Job, network: Network) -> float:
             for value in [rng.standard_normal(tensor.value.shape, dtype=np.float32)]
         ]
         try:
-            artifact_bytes = _write_artifact(job, path, noise).artifact_bytes
+            artifact_bytes = _store(job, path, noise, network, _measure_moments(job, network)).artifact_bytes
+        except RunError as error:  # noise may need more bytes than what training leaves
+            job.reporter.said(f"warning: for noise of these shapes, {error}")
+            artifact_bytes = 0
         finally:
             path.unlink(missing_ok=True)
+    seconds = time.monotonic() - started
+    # how many files are written until one fills the size is not known before
+    seconds *= 2 + MAX_CORRECTIONS if job.settings.export.target_bytes else 1
     cap = job.request.max_artifact_bytes
     if cap is not None and artifact_bytes > cap:
         job.reporter.said(f"warning: noise of these shapes takes {artifact_bytes:,} bytes, above the cap of {cap:,}")
-    return time.monotonic() - started
+    return seconds
+
+
+def _plan_tensors(job: Job, network: Network) -> Sequence[PlannedTensor]:
+    export = job.settings.export
+    return plan(job.method, network, export, "fp32" if export.target_bytes else export.matrices)
+
+
+def _measure_moments(job: Job, network: Network) -> Moments:
+    """Measure the inputs of linear maps on training tokens where a size is to be filled; else nothing asks for them."""
+    if not job.settings.export.target_bytes:
+        return {}
+    batches = job.settings.train.batches(job.data.train, job.request.seed)
+    moments = input_moments(network, calibration_batches(batches, CALIBRATION_TOKENS))
+    return {name: moment.cpu().numpy() for name, moment in moments.items()}
+
+
+def _store(
+    job: Job, path: Path, planned: Sequence[PlannedTensor], network: Network, moments: Moments
+) -> ArtifactSummary:
+    """Write the planned tensors under their schemes, or so that the file fills the size that was asked for."""
+    export = job.settings.export
+    if not export.target_bytes:
+        return _write_artifact(job, path, planned)
+    rated = RatedTensors(planned, matrix_names(job.method, network, export), moments)
+    return fill_bytes(rated, export.target_bytes, partial(_write_artifact, job, path))
 
 
 def _validate(job: Job, log: LogWriter | None, network: Network, step: int) -> None:
@@ -290,7 +328,7 @@ def _progress_fields(job: Job, clock: Clock, step_seconds: Sequence[float]) -> d
     return {
         "steps": clock.num_steps,
         "tokens": clock.num_tokens,
-        "epochs": clock.num_tokens / job.plan.train_tokens,
+        "epochs": clock.num_tokens / job.data.train.num_tokens,
         # one number holds for one segment without a teacher: a method may train networks of other costs after it
         "flops_per_step": float(job.plan.flops_per_step) if is_even else None,
         "median_step_seconds": statistics.median(step_seconds) if step_seconds else None,

@@ -86,86 +86,114 @@ def compare_blocks(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interval:
-    """A two-sided confidence interval, and the p-value of zero where the method gives one.
+    """A two-sided 95% confidence interval.
 
     Attributes:
         low: lower end.
         high: upper end.
-        p_value: two-sided; NaN where none is made.
+        standard_error: of what it is around.
+        degrees: of freedom of the standard error.
     """
 
     low: float
     high: float
-    p_value: float = math.nan
+    standard_error: float
+    degrees: float
 
 
-def paired_interval(differences: Sequence[float], *, level: float) -> Interval:
-    """Return the interval of the mean of paired differences, and its p-value (Student's t, one sample).
-
-    Args:
-        differences: one a pair, at least two.
-        level: of confidence, in (0, 1).
+def paired_interval(differences: Sequence[float]) -> Interval:
+    """Return the interval of the mean of paired differences (Student's t, one sample).
 
     Raises:
         UsageError: fewer than two pairs.
     """
     from scipy import stats
 
-    if len(differences) < 2:
+    n = len(differences)
+    if n < 2:
         raise UsageError("one pair has no spread; run more seeds")
-    n, mean = len(differences), fmean(differences)
-    standard_error = stdev(differences) / math.sqrt(n)
-    margin = float(stats.t.ppf((1 + level) / 2, n - 1)) * standard_error
-    if standard_error == 0:
-        return Interval(low=mean, high=mean, p_value=0.0 if mean else 1.0)
-    p_value = float(2 * stats.t.sf(abs(mean) / standard_error, n - 1))
-    return Interval(low=mean - margin, high=mean + margin, p_value=p_value)
+    standard_error, mean = stdev(differences) / math.sqrt(n), fmean(differences)
+    margin = float(stats.t.ppf(0.975, n - 1)) * standard_error
+    return Interval(low=mean - margin, high=mean + margin, standard_error=standard_error, degrees=n - 1)
 
 
 def bootstrap_difference(
-    nats: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
-    block_bytes: NDArray[np.int64],
+    nats_a: NDArray[np.float64],
+    bytes_a: NDArray[np.int64],
+    nats_b: NDArray[np.float64],
+    bytes_b: NDArray[np.int64],
     *,
-    level: float,
     num_resamples: int = 9_999,
 ) -> Interval:
-    """Return the interval of bits per byte A - B, mean over seeds, from resampling blocks of the text.
+    """Return the interval of bits per byte A - B from resampling blocks of the text (percentiles, a fixed seed).
 
-    Percentile bootstrap with a fixed seed; a block is drawn for A, B and all seeds at once, which keeps them paired.
+    A block is drawn for A and B at once, which keeps them paired.
 
     Args:
-        nats: float64 (blocks,) of A and of B, a pair for each seed.
-        block_bytes: int64 (blocks,), bytes of these blocks.
-        level: of confidence, in (0, 1).
+        nats_a: float64 (blocks,), mean over seeds.
+        bytes_a: int64 (blocks,), bytes of text of these blocks.
+        nats_b: as `nats_a`, for B.
+        bytes_b: as `bytes_a`, for B.
         num_resamples: draws.
 
     Raises:
-        UsageError: unlike numbers of blocks, or fewer than two.
+        UsageError: other numbers of blocks or other text, or fewer than two blocks.
     """
     from scipy import stats
 
-    if any(each.size != block_bytes.size for pair in nats for each in pair):
+    if nats_a.size != nats_b.size or bytes_a.sum() != bytes_b.sum():
         raise UsageError("the records were not scored on the same text, so their blocks cannot be paired")
-    if block_bytes.size < 2:
-        raise UsageError("one block of text is too little for a bootstrap")
-    bits = np.mean([a - b for a, b in nats], axis=0) / math.log(2)
+    if nats_a.size < 2 or (bytes_a <= 0).any() or (bytes_b <= 0).any():
+        raise UsageError("a bootstrap needs two blocks of text or more, none of them empty")
 
-    def bpb(bits_XN: NDArray[np.float64], bytes_XN: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        total: NDArray[np.float64] = bits_XN.sum(axis) / bytes_XN.sum(axis)
-        return total
+    def difference(*samples: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+        bits_a, size_a, bits_b, size_b = (sample.sum(axis) for sample in samples)
+        found: NDArray[np.float64] = bits_a / size_a - bits_b / size_b
+        return found
 
+    bits_a, bits_b = nats_a / math.log(2), nats_b / math.log(2)
     found = stats.bootstrap(
-        (bits, block_bytes.astype(np.float64)),
-        bpb,
+        (bits_a, bytes_a.astype(np.float64), bits_b, bytes_b.astype(np.float64)),
+        difference,
         paired=True,
         vectorized=True,
         n_resamples=num_resamples,
         batch=256,
-        confidence_level=level,
         method="percentile",
         rng=np.random.default_rng(0),
     )
-    return Interval(low=float(found.confidence_interval.low), high=float(found.confidence_interval.high))
+    return Interval(
+        low=float(found.confidence_interval.low),
+        high=float(found.confidence_interval.high),
+        standard_error=float(found.standard_error),
+        degrees=nats_a.size - 1,
+    )
+
+
+def combined_error(parts: Sequence[Interval]) -> tuple[float, float]:
+    """Return the standard error of a mean with several independent errors, and its degrees (Welch-Satterthwaite)."""
+    variances = [part.standard_error**2 for part in parts]
+    total = math.fsum(variances)
+    if total == 0:
+        return 0.0, min(part.degrees for part in parts)
+    degrees = total**2 / math.fsum(v**2 / part.degrees for v, part in zip(variances, parts, strict=True))
+    return math.sqrt(total), degrees
+
+
+def two_sided(difference: float, standard_error: float, degrees: float) -> float:
+    """Return the p-value of no difference (Student's t)."""
+    from scipy import stats
+
+    if standard_error == 0:
+        return 0.0 if difference else 1.0
+    return float(2 * stats.t.sf(abs(difference) / standard_error, degrees))
+
+
+def half_width(standard_error: float, degrees: float, *, num_tests: int) -> float:
+    """Return the difference that is beyond chance at 5%, whatever else is tested (Bonferroni, Holm's first step)."""
+    from scipy import stats
+
+    return float(stats.t.ppf(1 - 0.025 / num_tests, degrees)) * standard_error
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -8,7 +8,8 @@ from typing import Literal, Self
 import torch
 from pydantic import Field, model_validator
 
-from baselines.dense_small.sizing import Shape, Sized, expected_bytes, find_shape, num_stored
+from baselines.dense_small.sizing import Shape, Sized, find_shape
+from harness.artifact.expected import expected_bytes, num_stored
 from harness.backbone import BackboneMethod, BackboneSettings
 from harness.errors import UsageError
 from harness.method import ExportSettings, Setup, Task

@@ -7,20 +7,13 @@ are linear, makes up for it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
-
-import numpy as np
-
-from harness.artifact.codec import encode_smallest
-from harness.artifact.quantize import num_rows, parse_scheme, quantise
 
 # Whoever is nearer than this to the target is chosen by proportions.
 TOLERANCE = 0.002
 # A network of any shape: beyond it the MLP is no longer what it is in the preset.
 MAX_MLP_STRETCH = 1.5
-_NOISE_ROWS = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,27 +102,3 @@ def _solve_mlp_width(shape: Shape, target: float, size_of: SizeOf) -> int:
     wanted = shape.mlp_width + (target - size) / slope
     least, most = shape.mlp_width / MAX_MLP_STRETCH, shape.mlp_width * MAX_MLP_STRETCH
     return max(1, round(min(max(wanted, least), most)))
-
-
-def num_stored(shape: tuple[int, ...], scheme: str) -> int:
-    """Count the numbers that a tensor is stored as, scales included."""
-    parsed = parse_scheme(scheme)
-    numbers = math.prod(shape)
-    if not parsed.has_scale:
-        return numbers
-    return numbers + (num_rows(shape) if parsed.group == "row" else 1)
-
-
-def expected_bytes(shape: tuple[int, ...], scheme: str, bits_by_scheme: Mapping[str, float]) -> float:
-    """Estimate the bytes of a tensor: at known bits a number, or those of noise where none are known."""
-    bits = bits_by_scheme.get(scheme)
-    # Bits of noise change slowly with the length of a row, and each length tried would be coded once.
-    return math.prod(shape) * (_noise_bits(scheme, 2 ** round(math.log2(shape[-1]))) if bits is None else bits) / 8
-
-
-@cache
-def _noise_bits(scheme: str, num_columns: int) -> float:
-    noise = np.random.default_rng(0).standard_normal((_NOISE_ROWS, num_columns), dtype=np.float32)
-    quantised = quantise(noise, scheme)
-    payloads = [encode_smallest(array)[1] for array in (quantised.symbols, quantised.scale) if array is not None]
-    return 8 * sum(map(len, payloads)) / noise.size

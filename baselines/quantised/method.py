@@ -44,6 +44,11 @@ class QuantisedSettings(BackboneSettings):
         Raises:
             UsageError: the matrices would be stored under another scheme than they are trained for.
         """
+        if self.qat and setup.export.target_bytes:
+            raise UsageError(
+                f"trained for qat={self.qat}, to be stored with steps that fill {setup.export.target_bytes:,} bytes: "
+                "that would round twice. Set qat to nothing, or export.target_bytes=0."
+            )
         matrices = setup.export.matrices
         if self.qat and matrices != self.qat and parse_scheme(matrices).kind != "float":
             raise UsageError(

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.nn.kernels import kernel_device
+
 BLOCK = 128
 
 
@@ -24,7 +26,7 @@ def attend(q_BTHE: Tensor, k_BTGE: Tensor, v_BTGE: Tensor) -> Tensor:
     Returns:
         Outputs of shape (B, T, H, E).
     """
-    if q_BTHE.device.type == "cpu":
+    if kernel_device(q_BTHE) == "cpu":
         return _attend_by_blocks(q_BTHE, k_BTGE, v_BTGE)
     q, k, v = (x.transpose(1, 2) for x in (q_BTHE, k_BTGE, v_BTGE))
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True).transpose(1, 2)

@@ -121,20 +121,32 @@ def optimiser_flops(network: nn.Module, groups: Sequence[ParamGroup], recipe: Re
     )
 
 
+def optimiser_state_bytes(network: nn.Module, groups: Sequence[ParamGroup], recipe: Recipe) -> int:
+    """Count the bytes of the float32 state of the optimisers: Muon keeps one number for each of its, AdamW two.
+
+    Args:
+        network: may lie on the meta device.
+        groups: of the method.
+        recipe: says which optimiser matrices have.
+    """
+    uses_muon = recipe.matrix_optimiser == "muon"
+    return sum(
+        4 * parameter.numel() * (1 if uses_muon and group.role == "matrix" else 2)
+        for group in groups
+        for parameter in map(network.get_parameter, group.names)
+    )
+
+
 def training_bytes(network: nn.Module, groups: Sequence[ParamGroup], recipe: Recipe) -> int:
     """Count the bytes that training holds all the time: float32 weights, gradients and the state of the optimisers.
 
     Args:
         network: may lie on the meta device.
         groups: of the method.
-        recipe: says which optimiser matrices have; Muon keeps one number for each of theirs, AdamW two.
+        recipe: says which optimiser matrices have.
     """
-    uses_muon = recipe.matrix_optimiser == "muon"
-    return sum(
-        4 * parameter.numel() * (3 if uses_muon and group.role == "matrix" else 4)
-        for group in groups
-        for parameter in map(network.get_parameter, group.names)
-    )
+    numbers = sum(network.get_parameter(name).numel() for group in groups for name in group.names)
+    return 8 * numbers + optimiser_state_bytes(network, groups, recipe)
 
 
 def _muon_flops(parameter: Tensor) -> float:

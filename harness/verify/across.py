@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import fmean, stdev
 
+from harness.method import ExportSettings
 from harness.records.native import ARTIFACT_FILE, RECORD_FILE
 from harness.records.safeio import hash_file
 from harness.records.schema import AncestorPart, MetricsPart, Record
@@ -61,11 +62,12 @@ def make_peer(case: NativeCase) -> Peer | None:
 def settings_key(record: Record) -> str:
     """Return what makes two records runs of one thing: everything but seed, machine and outcome.
 
-    Options of the recipe that an older record did not know yet were off, which is their default.
+    Options of training and export that an older record did not know yet were off, which is their default.
     """
     score = record.metrics.test
     settings = record.settings.model_dump(mode="json")
-    settings["train"] = Recipe().model_dump(mode="json") | settings["train"]
+    for section, defaults in (("train", Recipe()), ("export", ExportSettings())):
+        settings[section] = defaults.model_dump(mode="json") | settings[section]
     return json.dumps(
         {
             "method": [record.method.name, record.method.version],

@@ -162,7 +162,7 @@ def test_a_cell_is_the_command_that_anybody_would_type(tmp_path: Path) -> None:
     engine = ProcessEngine(grid, num_jobs=1, device="cpu", data_dir=Path("texts"))
     cells = list(grid.cells(tmp_path))
     words = engine.command(cells[1])[1:]
-    assert words[:4] == ["-P", "-m", "harness", "run"]
+    assert words[:4] == ["-P", "-m", "harness.worker", "run"]
     text = " ".join(words)
     for part in (
         "--method mpo --preset small --budget 5steps --data shakespeare --seed 3",
@@ -170,6 +170,42 @@ def test_a_cell_is_the_command_that_anybody_would_type(tmp_path: Path) -> None:
     ):
         assert part in text
     assert "mpo.chi" not in " ".join(engine.command(cells[0]))
+
+
+def test_a_cell_without_a_record_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ProcessEngine, "command", lambda self, cell: [sys.executable, "-c", ""])
+    grid = Grid(contenders=(Contender(method="dense", preset="tiny"),), seeds=(0,), budget="5steps")
+    (cell,) = grid.cells(tmp_path)
+    cell.folder.mkdir(parents=True)
+    (cell.folder / "config.toml").write_text("cut of")
+    ProcessEngine(grid, num_jobs=1, device="cpu", data_dir=None).run([cell], Silent())
+    assert not cell.folder.exists()
+
+
+def test_a_worker_stops_when_its_parent_is_gone(tmp_path: Path) -> None:
+    words = ["-P", "-m", "harness.worker", "run", "--method", "dense", "--preset", "tiny", "--data", "synthetic"]
+    child = subprocess.Popen(
+        [sys.executable, *words, "--budget", "3000steps", "--device", "cpu", "--out", str(tmp_path / "run")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while last_step(tmp_path / "run") < 2 and time.monotonic() < deadline:
+        assert child.poll() is None
+        time.sleep(0.05)
+    child.stdin.close()  # as the kernel does when the process that holds it dies
+    assert child.wait(60) == 130
+    assert read_record(tmp_path / "run").status == "interrupted"
+
+
+def test_trials_are_no_seeds(tmp_path: Path, capsys) -> None:
+    put_record(tmp_path / "grid" / "a", 0, 2.0)
+    put_record(tmp_path / "grid" / "tuning" / "dense-tiny" / "trial0", 1_000_003, 1.9)
+    (tmp_path / "grid" / "grid.json").write_text("{}")
+    assert run_command(["compare", str(tmp_path / "grid"), "--format", "json"]) == 0
+    assert [each["seeds"] for each in json.loads(capsys.readouterr().out)["contenders"]] == [[0]]
 
 
 def test_the_last_step_of_a_growing_log(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from record_factory import record_fields, scores_of
 
-from harness.comparison import Group, Run, compare, total_spent
-from harness.comparison_views import match_problem
+from harness.comparison import Group, Run, compare, match_problem, spent
 from harness.errors import UsageError
 from harness.records.schema import Record
 from harness.records.scores import BlockScores
@@ -39,9 +38,10 @@ def test_a_winner_beyond_chance() -> None:
     (relation,) = found.relations
     assert relation.difference == pytest.approx(-0.1)
     assert relation.over_seeds is not None and relation.over_seeds.high < 0 and relation.over_text.high < 0
-    assert relation.visible_bpb == pytest.approx((relation.over_seeds.high - relation.over_seeds.low) / 2)
+    assert relation.visible_bpb is not None and 0 < relation.visible_bpb < 0.1
     assert relation.verdict == "better is better"
     assert found.winner == "better"
+    assert set(found.matched) >= {"steps", "tokens", "flops", "artifact_bytes", "stored"}
 
 
 def test_no_winner_where_seeds_disagree() -> None:
@@ -58,11 +58,42 @@ def test_no_winner_of_one_seed_however_large_the_difference() -> None:
 
 
 def test_no_winner_where_the_text_does_not_show_it() -> None:
-    a, b = group("a", [2.0, 2.0, 2.0]), group("b", [2.0001, 2.0001, 2.0001], text=1)
-    found = compare([a, b])
-    assert found.relations[0].p_holm == pytest.approx(0, abs=1e-9)  # the seeds agree
-    assert found.relations[0].over_text.low < 0 < found.relations[0].over_text.high
-    assert not found.relations[0].is_settled
+    found = compare([group("a", [2.0, 2.0, 2.0]), group("b", [2.0001, 2.0001, 2.0001], text=1)])
+    (relation,) = found.relations
+    assert relation.over_seeds is not None and relation.over_seeds.standard_error < 1e-9  # the seeds agree
+    assert relation.over_text.low < 0 < relation.over_text.high
+    assert relation.better is None
+
+
+def test_a_lucky_seed_of_its_own_makes_no_winner() -> None:
+    lucky = Group(
+        name="lucky", runs={0: make_run(0, 2.1), 1: make_run(1, 2.11), 2: make_run(2, 2.12), 9: make_run(9, 1)}
+    )
+    found = compare([lucky, group("better", [2.0, 2.011, 2.019])])
+    assert found.groups[0].name == "lucky"
+    assert found.relations[0].better == "better"
+    assert found.winner is None
+    assert any("unlike seeds" in problem for problem in found.problems)
+
+
+def test_a_contender_that_was_never_met_is_not_beaten() -> None:
+    other = Group(name="other", runs={seed: make_run(seed, 2.3) for seed in (3, 4, 5)})
+    found = compare([group("a", [2.0, 2.01, 2.02]), group("b", [2.2, 2.21, 2.23]), other])
+    assert [each.better for each in found.relations] == ["a"]
+    assert found.winner is None
+
+
+def test_nothing_matched_has_no_winner() -> None:
+    fields = [make_run(seed, 2.0 + 0.01 * seed).record.to_json() for seed in range(3)]
+    large = {}
+    for seed, each in enumerate(fields):
+        each["budget"]["spent"] = {key: 3 * value for key, value in each["budget"]["spent"].items()}
+        each["artifact"]["artifact_bytes"] *= 2
+        each["params"]["stored"] *= 2
+        large[seed] = make_run(seed, 2.0 + 0.01 * seed)._replace(record=Record.model_validate(each))
+    found = compare([Group(name="large", runs=large), group("small", [2.2, 2.22, 2.21])])
+    assert found.relations[0].better == "large"
+    assert (found.matched, found.winner) == ((), None)
 
 
 def test_p_values_are_corrected_for_the_number_of_pairs() -> None:
@@ -83,8 +114,8 @@ def test_only_seeds_that_both_have_are_paired() -> None:
 def test_fronts() -> None:
     small, good, bad = group("small", [2.2], 50), group("good", [2.0], 90), group("bad", [2.1], 95)
     found = compare([small, good, bad])
-    assert set(found.fronts["bytes"]) == {"small", "good"}
-    assert found.fronts["params"] == ("good",)  # all have the same number of parameters
+    assert set(found.fronts["artifact_bytes"]) == {"small", "good"}
+    assert found.fronts["stored"] == ("good",)  # all have the same number of parameters
 
 
 def test_unlike_eval_modes_share_no_table() -> None:
@@ -97,27 +128,37 @@ def test_unlike_eval_modes_share_no_table() -> None:
 
 
 def test_what_ancestors_spent_counts() -> None:
-    spent = make_run(0, 2.0).record.budget.spent.model_dump()
-    lineage = [{"name": "parent", "artifact_sha256": "0" * 64, "spent": {**spent, "steps": 7}}]
+    own = make_run(0, 2.0).record.budget.spent.model_dump()
+    lineage = [{"name": "parent", "artifact_sha256": "0" * 64, "spent": {**own, "steps": 7}}]
     record = make_run(0, 2.0, lineage=lineage).record
-    assert total_spent(record, "steps") == record.budget.spent.steps + 7
+    assert spent("steps")(record) == record.budget.spent.steps + 7
 
 
 @pytest.mark.parametrize(
-    ("amount", "spent", "step_seconds", "said"),
+    ("amount", "seconds", "step_seconds", "said"),
     [
         (100.0, 100.2, 0.2, None),
-        (100.0, 99.4, 0.2, None),
+        (100.0, 99.6, 0.2, None),
         (100.0, 103.0, 0.2, "103.0 s of 100.0 s were spent"),
         (100.0, 99.0, 0.6, "a step takes 0.6 s, more than 0.5% of the budget"),
     ],
 )
 def test_a_time_budget_is_matched_within_half_a_percent(
-    amount: float, spent: float, step_seconds: float, said: str | None
+    amount: float, seconds: float, step_seconds: float, said: str | None
 ) -> None:
     fields = make_run(0, 2.0).record.to_json()
     fields["budget"] |= {"kind": "seconds", "amount": amount, "text": f"{amount}s", "stopped_by": "seconds"}
-    fields["budget"]["spent"]["seconds"] = spent
+    fields["budget"]["spent"]["seconds"] = seconds
     fields["progress"]["median_step_seconds"] = step_seconds
+    problem = match_problem(Record.model_validate(fields))
+    assert problem is None if said is None else said in problem
+
+
+@pytest.mark.parametrize(
+    ("target", "said"), [(0, None), (100, None), (102, None), (103, "2.9% below 103"), (99, "-1.0%")]
+)
+def test_a_size_is_matched_within_two_per_cent_below(target: int, said: str | None) -> None:
+    fields = make_run(0, 2.0, num_bytes=100).record.to_json()
+    fields["settings"]["export"] = {"target_bytes": target}
     problem = match_problem(Record.model_validate(fields))
     assert problem is None if said is None else said in problem

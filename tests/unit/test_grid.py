@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RecordError, UsageError
-from harness.grid import Contender, Grid, check_match, open_grid, parse_contenders, read_grid
+from harness.grid import Contender, Grid, check_match, open_grid, parse_bytes, parse_contenders, read_grid
 
 TWO = (Contender(method="dense", preset="tiny"), Contender(method="mpo", preset="small"))
 
@@ -82,9 +82,30 @@ def test_an_altered_grid_is_named(tmp_path: Path, change: dict[str, object], sai
 
 
 def test_what_is_matched_is_what_the_budget_fixes() -> None:
-    check_match("steps", None)
-    check_match("steps", "steps")
+    assert check_match("steps", None, None) == 0
+    assert check_match("steps", "steps", None) == 0
+    assert check_match("steps", "bytes", "16MB") == 16_000_000
     with pytest.raises(UsageError, match="--match tokens needs a budget in tokens, for example --budget 50Mtok"):
-        check_match("seconds", "tokens")
-    with pytest.raises(UsageError, match="--match bytes: choose"):
-        check_match("seconds", "bytes")
+        check_match("seconds", "tokens", None)
+    with pytest.raises(UsageError, match="--match size: choose"):
+        check_match("seconds", "size", None)
+    for match, target in (("bytes", None), ("steps", "16MB"), (None, "16MB")):
+        with pytest.raises(UsageError, match="--match bytes and --target go together"):
+            check_match("steps", match, target)
+
+
+@pytest.mark.parametrize(("text", "size"), [("16MB", 16_000_000), ("900 kB", 900_000), ("1.5M", 1_500_000), ("7", 7)])
+def test_sizes_are_decimal(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "16MiB", "-1", "0", "MB", "9" * 30, "1e6"])
+def test_other_sizes_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="write a size such as 16MB"):
+        parse_bytes(text)
+
+
+def test_the_size_is_a_setting_of_every_contender() -> None:
+    grid = make_grid(target_bytes=900_000, overrides=("mpo.chi=4",))
+    assert grid.overrides_of(TWO[0]) == ["export.target_bytes=900000"]
+    assert grid.overrides_of(TWO[1]) == ["export.target_bytes=900000", "mpo.chi=4"]

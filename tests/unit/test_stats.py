@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from harness.errors import UsageError
-from harness.stats import bootstrap_difference, compare_blocks, holm, paired_interval
+from harness.stats import (
+    Interval,
+    bootstrap_difference,
+    combined_error,
+    compare_blocks,
+    half_width,
+    holm,
+    paired_interval,
+    two_sided,
+)
 
 
 def test_by_hand() -> None:
@@ -48,34 +57,58 @@ def test_other_text_is_refused() -> None:
 
 
 def test_paired_interval_by_hand() -> None:
-    # mean 2, sd 1, n 3: t = 2 / (1 / sqrt(3)) = 3.4641; t(0.975, 2) = 4.3027
-    found = paired_interval([1.0, 2.0, 3.0], level=0.95)
+    # mean 2, sd 1, n 3; t(0.975, 2) = 4.3027
+    found = paired_interval([1.0, 2.0, 3.0])
     assert (found.low, found.high) == pytest.approx((2 - 4.3027 / math.sqrt(3), 2 + 4.3027 / math.sqrt(3)), abs=1e-4)
-    assert found.p_value == pytest.approx(0.0742, abs=1e-4)
-    assert paired_interval([0.5, 0.5], level=0.95).p_value == 0.0
-    assert paired_interval([0.0, 0.0], level=0.95).p_value == 1.0
+    assert (found.standard_error, found.degrees) == (pytest.approx(1 / math.sqrt(3)), 2)
+    # t = 2 sqrt(3) = 3.4641
+    assert two_sided(2.0, found.standard_error, 2) == pytest.approx(0.0742, abs=1e-4)
+    assert paired_interval([0.5, 0.5]).standard_error == 0
+    assert (two_sided(0.5, 0.0, 1), two_sided(0.0, 0.0, 1)) == (0.0, 1.0)
     with pytest.raises(UsageError, match="run more seeds"):
-        paired_interval([1.0], level=0.95)
+        paired_interval([1.0])
 
 
 def test_bootstrap_agrees_with_the_formula_for_many_blocks() -> None:
     rng = np.random.default_rng(1)
-    block_bytes = rng.integers(90, 110, 400)
-    a, b = (rng.uniform(0.8, 1.2, 400) * block_bytes * math.log(2) for _ in "ab")
-    formula = compare_blocks(b, block_bytes, a, block_bytes)
-    found = bootstrap_difference([(a, b)], block_bytes, level=0.95)
+    bytes_a = rng.integers(90, 110, 400)
+    bytes_b = np.roll(bytes_a, 1)  # another tokenizer: a block's tokens begin a few bytes apart
+    a, b = (rng.uniform(0.8, 1.2, 400) * sizes * math.log(2) for sizes in (bytes_a, bytes_b))
+    formula = compare_blocks(b, bytes_b, a, bytes_a)
+    found = bootstrap_difference(a, bytes_a, b, bytes_b)
+    assert found.standard_error == pytest.approx(formula.standard_error, rel=0.05)
     assert (found.low, found.high) == pytest.approx((formula.low, formula.high), abs=0.1 * (formula.high - formula.low))
-    assert bootstrap_difference([(a, b)], block_bytes, level=0.95) == found
-    twice = bootstrap_difference([(a, b), (a, b)], block_bytes, level=0.95)
-    assert (twice.low, twice.high) == pytest.approx((found.low, found.high))  # seeds are paired, not more text
+    assert bootstrap_difference(a, bytes_a, b, bytes_b) == found
 
 
 def test_bootstrap_refuses_other_text() -> None:
-    nats = np.ones(3)
+    nats, sizes = np.ones(3), np.ones(3, np.int64)
     with pytest.raises(UsageError, match="not scored on the same text"):
-        bootstrap_difference([(nats, np.ones(4))], np.ones(3, np.int64), level=0.95)
-    with pytest.raises(UsageError, match="one block"):
-        bootstrap_difference([(np.ones(1), np.ones(1))], np.ones(1, np.int64), level=0.95)
+        bootstrap_difference(nats, sizes, np.ones(4), np.ones(4, np.int64))
+    for wrong in (np.ones(1, np.int64), np.array([2, 1, 0])):
+        with pytest.raises(UsageError, match="two blocks of text or more, none of them empty"):
+            bootstrap_difference(nats[: wrong.size], wrong, nats[: wrong.size], wrong)
+
+
+def test_errors_add_up_in_squares() -> None:
+    three, four = (Interval(low=0, high=0, standard_error=error, degrees=n) for error, n in ((3.0, 2), (4.0, 50)))
+    error, degrees = combined_error((three, four))
+    assert error == 5
+    assert degrees == pytest.approx(25**2 / (9**2 / 2 + 16**2 / 50))
+    # t(1 - 0.025 / 5, 10) = 3.1693
+    assert half_width(2.0, 10, num_tests=5) == pytest.approx(6.3386, abs=1e-3)
+
+
+def test_a_true_null_is_seldom_rejected() -> None:
+    # seeds and text err alike; neither alone may decide
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(400):
+        text = rng.normal(0, 1)
+        seeds = text + rng.normal(0, math.sqrt(5), 5)
+        over_text = Interval(low=0, high=0, standard_error=1.0, degrees=200)
+        wrong += two_sided(float(seeds.mean()), *combined_error((paired_interval(list(seeds)), over_text))) < 0.05
+    assert wrong <= 32  # 20 expected; 32 or more has a chance of half a per cent
 
 
 def test_holm_by_hand() -> None:

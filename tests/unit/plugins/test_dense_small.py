@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from baselines.dense_small.sizing import Shape, find_shape, num_stored
+from baselines.dense_small.sizing import Shape, find_shape
 from harness.artifact.container import write_artifact
+from harness.artifact.expected import num_stored
 from harness.artifact.quantize import quantise
 from harness.errors import RecordError, UsageError
 from harness.job import RunRequest
