@@ -264,8 +264,8 @@ def test_a_slow_first_step_of_a_timed_run_begins_no_phase(tmp_path: Path) -> Non
 
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
-# torch.compile imports modules of torch that use its own deprecated functions
-as_torch_warns = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+# torch.compile imports modules that use deprecated functions, of torch and of the standard library
+as_torch_warns = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 @needs_compiler
