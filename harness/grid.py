@@ -7,7 +7,7 @@ is read from the records, so a killed grid goes on by being started again.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -206,8 +206,3 @@ def parse_bytes(text: str) -> int:
     if not 0 < size <= MAX_INTEGER:
         raise UsageError(f"--target {text}: write a size such as 16MB, 900kB or 16000000")
     return size
-
-
-def unfinished(cells: Sequence[Cell]) -> list[Cell]:
-    """Return the cells that are not complete, in order."""
-    return [cell for cell in cells if not cell.is_complete]

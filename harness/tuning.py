@@ -91,7 +91,7 @@ def tuned_cells(grid: Grid, folder: Path, trials: Sequence[Cell]) -> list[Cell]:
     """Return the cells of the comparison at the best rates; those of a contender without a trial are left out."""
     tuned = read_tuned(trials)
     rates = {
-        contender: next(cell for cell in trials if cell.contender == contender and _trial(cell) == best).overrides
+        contender: [cell for cell in trials if cell.contender == contender][best].overrides
         for contender, each in tuned.items()
         if (best := each.best) is not None
     }
@@ -100,7 +100,3 @@ def tuned_cells(grid: Grid, folder: Path, trials: Sequence[Cell]) -> list[Cell]:
         for cell in grid.cells(folder)
         if cell.contender in rates
     ]
-
-
-def _trial(cell: Cell) -> int:
-    return int(cell.folder.name.removeprefix("trial"))
