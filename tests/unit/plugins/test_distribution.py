@@ -7,13 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.skipif(
-    not all(find_spec(name) for name in ("pip", "setuptools")),
+    not all(PathFinder.find_spec(name) for name in ("pip", "setuptools")),
     reason="building a distribution takes pip and setuptools",
 )
 ROOT = Path(__file__).resolve().parents[3]
