@@ -38,6 +38,10 @@ EvalStride = Annotated[
 ]
 MaxArtifactBytes = Annotated[int | None, typer.Option(min=1, max=MAX_INTEGER, help="Cap on the stored file, in bytes.")]
 MaxParams = Annotated[int | None, typer.Option(min=1, max=MAX_INTEGER, help="Cap on trained parameters.")]
+TargetParams = Annotated[
+    int | None,
+    typer.Option(min=1, max=MAX_INTEGER, help="Stored parameters to come nearest to, by width and inner width."),
+]
 Contest = Annotated[str | None, typer.Option(help="A contest's caps: parameter-golf.")]
 Parent = Annotated[
     str | None, typer.Option("--from", help="Record folder to start from; what it spent is counted as lineage.")
@@ -54,10 +58,13 @@ Contenders = Annotated[
 NumSeeds = Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Seeds 0, 1, ... of every method.")]
 Match = Annotated[
     str | None,
-    typer.Option(help="seconds, steps, tokens, flops or bytes: what all cells share (default: the budget's unit)."),
+    typer.Option(
+        help="seconds, steps, tokens, flops, bytes or params: what all cells share (default: the budget's unit)."
+    ),
 ]
-TargetBytes = Annotated[
-    str | None, typer.Option("--target", help="With --match bytes: size of every file, 16MB or 16000000.")
+Target = Annotated[
+    str | None,
+    typer.Option(help="With --match bytes: size of every file, 16MB; with --match params: stored parameters, 1.2M."),
 ]
 NumTrials = Annotated[
     int, typer.Option("--tune", min=0, max=4096, help="Trials of each method's learning rates, on the tune split.")

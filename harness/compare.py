@@ -60,14 +60,14 @@ def make_grid(  # noqa: PLR0913  keyword-only: the options of the command
     from harness.registry import find_method
     from harness.settings import resolve_settings
 
-    target_bytes = check_match(parse_budget(budget).kind, match, target)
+    targets = check_match(parse_budget(budget).kind, match, target)
     grid = Grid(
         contenders=parse_contenders(methods, preset),
         seeds=tuple(range(num_seeds)),
         budget=budget,
         data=data,
         overrides=tuple(overrides),
-        target_bytes=target_bytes,
+        **targets,
         tokenizer=tokenizer,
         num_trials=num_trials,
         parent=parent,

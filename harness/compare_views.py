@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.comparison import Group, Run, compare, read_run
+from harness.comparison import Group, Run, compare, params_error, read_run
 from harness.comparison_views import comparison_data, comparison_tables
 from harness.errors import HarnessError, RecordError, UsageError
 from harness.grid import GRID_FILE, Cell, Contender, Grid
@@ -45,7 +45,7 @@ def grid_view(
             }
         elif runs:
             groups.append(Group(name=contender.name, runs=runs))
-    comparison = compare(groups)
+    comparison = compare(groups, target_params=grid.target_params)
     missing = {
         str(cell.folder.relative_to(folder)): broken.get(cell.folder) or failed.get(cell.folder, "not run yet")
         for cell in (*trials, *cells)
@@ -54,6 +54,8 @@ def grid_view(
     started = f", each from {grid.parent} (post-training)" if grid.parent else ""
     title = f"{folder}: {grid.data}, {grid.budget} a cell{started}"
     tables = list(comparison_tables(title, comparison)) if groups else []
+    if groups and grid.target_params:
+        tables.insert(0, _params_table(comparison.groups, grid.target_params))
     if missing:
         tables.append(Table(title="cells that are not complete", columns=("cell", "why"), rows=list(missing.items())))
     data: dict[str, Any] = {
@@ -75,6 +77,22 @@ def grid_view(
             for contender, each in tuned.items()
         ]
     return View(tables=tables, data=data)
+
+
+def _params_table(groups: Sequence[Group], target_params: int) -> Table:
+    rows = []
+    for group in groups:
+        model = next(iter(group.runs.values())).record.settings.model
+        sizes = [model.get(name, "-") for name in ("width", "mlp_width")]
+        sizes.append("-" if (stored := group.mean("stored")) is None else f"{stored:,.0f}")
+        error = params_error(group, target_params)
+        rows.append((group.name, *map(str, sizes), "-" if error is None else f"{error:+.2%}"))
+    return Table(
+        title=f"widths that come nearest to {target_params:,} stored parameters",
+        columns=("contender", "width", "inner width", "stored", "error"),
+        rows=rows,
+        right=frozenset({1, 2, 3, 4}),
+    )
 
 
 def _read_cell(cell: Cell) -> Run:

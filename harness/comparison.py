@@ -194,8 +194,12 @@ def read_run(folder: Path) -> Run:
         raise RecordError(f"{folder}: {error}" if str(folder) not in str(error) else str(error)) from error
 
 
-def compare(groups: Sequence[Group]) -> Comparison:
+def compare(groups: Sequence[Group], *, target_params: int = 0) -> Comparison:
     """Compare groups of complete runs.
+
+    Args:
+        groups: one for each contender.
+        target_params: stored parameters that all were to have; 0 for none.
 
     Raises:
         UsageError: runs were scored on other text or in another eval mode.
@@ -211,7 +215,7 @@ def compare(groups: Sequence[Group]) -> Comparison:
         matched=tuple(
             name for name in MATCHABLE if _is_matched(ordered, name) and (name != "seconds" or is_one_machine)
         ),
-        problems=tuple(_problems(ordered)),
+        problems=(*_problems(ordered), *_off_params(ordered, target_params)),
     )
 
 
@@ -322,6 +326,19 @@ def _is_matched(groups: Sequence[Group], name: str) -> bool:
     values = [value for group in groups for value in group.figures(name)]
     known = [value for value in values if value is not None]
     return bool(known) and len(known) == len(values) and max(known) - min(known) <= MATCHABLE[name] * max(known)
+
+
+def params_error(group: Group, target_params: int) -> float | None:
+    """Return how far the stored parameters of a contender are above a target, as a part of it; None if not counted."""
+    stored = group.mean("stored")
+    return None if stored is None else stored / target_params - 1
+
+
+def _off_params(groups: Sequence[Group], target_params: int) -> Iterator[str]:
+    for group in groups if target_params else ():
+        if (error := params_error(group, target_params)) is None or abs(error) > BYTES_TOLERANCE:
+            off = "not known" if error is None else f"{error:+.1%} of the target"
+            yield f"not matched: {group.name}: stored parameters are {off}"
 
 
 def _problems(groups: Sequence[Group]) -> Iterator[str]:

@@ -95,6 +95,7 @@ class ProcessEngine:
             "--out": str(cell.folder),
             "--tokenizer": grid.tokenizer,
             "--from": grid.parent,
+            "--target-params": str(grid.target_params) if grid.target_params else None,
             "--eval-context": str(grid.eval_context) if grid.eval_context else None,
         }
         given = [word for option, value in options.items() if value is not None for word in (option, value)]

@@ -62,7 +62,7 @@ def make_forecast(request: ForecastRequest, say: Callable[[str], None]) -> Forec
 
 def _forecast_storage(subject: Subject) -> tuple[SizeForecast, float, str]:
     """Return numbers and bytes, the seconds of quantising and coding, and a note on a method's own way of storing."""
-    from harness.artifact.expected import expected_bytes, expected_coding_seconds, num_stored
+    from harness.artifact.expected import expected_bytes, expected_coding_seconds
     from harness.backbone import BackboneMethod
 
     method, export, plan = subject.method, subject.settings.export, subject.plan
@@ -83,7 +83,7 @@ def _forecast_storage(subject: Subject) -> tuple[SizeForecast, float, str]:
         is_plain = False
     params = SizeForecast(
         trained=plan.num_params_trained,
-        stored=sum(num_stored(*tensor) for tensor in tensors),
+        stored=method.count_stored(network, export),
         effective=plan.params.effective,
         active=plan.params.active,
         bytes_before_coding=plan.expected_artifact_bytes,

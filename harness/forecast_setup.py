@@ -111,8 +111,9 @@ def set_up(request: ForecastRequest, say: Callable[[str], None]) -> Subject:
         check_splits(outlook.data, recipe.context, run.resolve_eval_mode(recipe.context))
     task = Task(vocab_size=outlook.vocab_size, context=recipe.context, pass_tokens=recipe.micro_batch_tokens)
     settings = replace(settings, train=recipe)
-    settings = replace(settings, model=settle_model(settings, task, say))
-    method = info.load()(settings.model, task)
+    method_class = info.load()
+    settings = replace(settings, model=settle_model(method_class, settings, task, run.target_params, say))
+    method = method_class(settings.model, task)
     return Subject(
         method=method,
         settings=settings,

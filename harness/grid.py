@@ -76,6 +76,7 @@ class Grid(BaseModel):
         data: corpus.
         overrides: `--set` of every contender; one that begins with the name of a method in the grid is of that only.
         target_bytes: size that every cell's file fills, within 2%; 0 stores each under its own schemes.
+        target_params: stored parameters that every contender's widths come nearest to; 0 leaves the presets' widths.
         eval_context: input tokens of a window in scoring, which no contender was trained for less of; 0 before it is
             settled.
         tokenizer: None for the corpus's own.
@@ -92,6 +93,7 @@ class Grid(BaseModel):
     data: str = "shakespeare"
     overrides: tuple[str, ...] = ()
     target_bytes: int = Field(0, ge=0)
+    target_params: int = Field(0, ge=0)
     eval_context: int = Field(0, ge=0)
     tokenizer: str | None = None
     num_trials: int = Field(0, ge=0)
@@ -174,29 +176,34 @@ def read_grid(folder: Path) -> Grid:
         raise RecordError(f"{folder / GRID_FILE}: {where}: {first['msg']}") from error
 
 
-def check_match(budget_kind: str, match: str | None, target: str | None) -> int:
-    """Refuse to match a quantity that neither the budget nor the target fixes; returns the target in bytes, or 0.
+TARGETED = {"bytes": "16MB", "params": "1.2M"}
+
+
+def check_match(budget_kind: str, match: str | None, target: str | None) -> dict[str, int]:
+    """Refuse to match a quantity that neither the budget nor the target fixes; returns the target as fields of a grid.
 
     Raises:
         UsageError: says how to find a budget in that unit.
     """
-    if (match == "bytes") != (target is not None):
-        raise UsageError("--match bytes and --target go together, for example --match bytes --target 16MB")
+    if match in TARGETED and target is None:
+        raise UsageError(f"--match {match} needs --target, for example --match {match} --target {TARGETED[match]}")
+    if match in TARGETED and target is not None:
+        return {f"target_{match}": parse_size(target)}
     if target is not None:
-        return parse_bytes(target)
+        raise UsageError(f"--target {target}: say of what, --match bytes or --match params")
     if match is not None and match != budget_kind:
         example = {"steps": "2000steps", "tokens": "50Mtok", "flops": "1e15flop", "seconds": "10m"}.get(match)
         if example is None:
-            raise UsageError(f"--match {match}: choose seconds, steps, tokens, flops or bytes")
+            raise UsageError(f"--match {match}: choose seconds, steps, tokens, flops, bytes or params")
         raise UsageError(
             f"--match {match} needs a budget in {match}, for example --budget {example}, since a budget in "
             f"{budget_kind.replace('_', ' ')} gives each method its own number of them"
         )
-    return 0
+    return {}
 
 
-def parse_bytes(text: str) -> int:
-    """Read a size: 16MB, 900kB, 16000000; prefixes are decimal, as those of the contest's cap.
+def parse_size(text: str) -> int:
+    """Read a number of bytes or parameters: 16MB, 900kB, 1.2M, 16000000; prefixes are decimal, as in the contest's cap.
 
     Raises:
         UsageError: it is none.
@@ -204,5 +211,5 @@ def parse_bytes(text: str) -> int:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kKMG]?)B?", text.strip())
     size = round(float(match[1]) * {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}[match[2]]) if match else 0
     if not 0 < size <= MAX_INTEGER:
-        raise UsageError(f"--target {text}: write a size such as 16MB, 900kB or 16000000")
+        raise UsageError(f"--target {text}: write a number such as 16MB, 900kB, 1.2M or 16000000")
     return size

@@ -42,6 +42,7 @@ class RunRequest:
     eval_stride: int | None = None
     max_artifact_bytes: int | None = None
     max_params: int | None = None
+    target_params: int | None = None
     rules: str | None = None
     parent: str | None = None
 

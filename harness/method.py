@@ -259,6 +259,21 @@ class Method(ABC):
     def export(self, network: Network, export: ExportSettings) -> Sequence[PlannedTensor]:
         """Say for every stored tensor its values (float32) and scheme; tied tensors once."""
 
+    def count_stored(self, network: Network, export: ExportSettings) -> int:
+        """Count the numbers that the file will hold, scales included; works on a network built on the `meta` device.
+
+        By default each parameter is stored as it is, under the scheme of its role. Override it where `export` stores
+        other numbers. The harness counts again in the file.
+        """
+        from harness.artifact.expected import num_stored
+
+        schemes = {"matrix": export.matrices, "embedding": export.embeddings, "scalar": export.scalars}
+        return sum(
+            num_stored(tuple(network.get_parameter(name).shape), schemes[group.role])
+            for group in self.param_groups(network)
+            for name in group.names
+        )
+
     def load_stored(self, network: Network, tensors: Mapping[str, np.ndarray]) -> None:
         """Copy decoded tensors, by the names of `export`, into a network in place; by default into its parameters.
 

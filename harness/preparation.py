@@ -18,8 +18,8 @@ from harness.errors import DataError, RecordError, UsageError
 from harness.files import write_atomic
 from harness.job import Job, Reporter, RunRequest
 from harness.lineage import ParentRecord, check_parent_data
-from harness.method import RecordSizes, Settings, Setup, Task
-from harness.plan import check_memory, make_plan
+from harness.method import Method, RecordSizes, Settings, Setup, Task
+from harness.plan import build_on_meta, check_memory, make_plan
 from harness.provenance import describe_environment, harness_code_sha256, hash_sources
 from harness.records.native import ARTIFACT_FILE, CHECKPOINT_FILE, CONFIG_FILE
 from harness.records.schema import Record
@@ -27,6 +27,7 @@ from harness.registry import MethodInfo
 from harness.run_record import RunRecord, make_folder, new_record_fields, run_name
 from harness.scoring import EvalMode
 from harness.settings import SECTIONS, RunSettings
+from harness.sizing import settle_params
 from harness.training.clock import Clock
 from harness.training.gradients import micro_batches_of_rank
 from harness.training.ranks import Ranks, resolve_precision
@@ -77,8 +78,10 @@ def prepare_job(
         if ranks.is_main:
             setting.reporter.said(message)
 
-    settings = replace(setting.settings, train=recipe, model=settle_model(setting.settings, task, say))
-    method = info.load()(settings.model, task)
+    method_class = info.load()
+    model = settle_model(method_class, setting.settings, task, request.target_params, say)
+    settings = replace(setting.settings, train=recipe, model=model)
+    method = method_class(settings.model, task)
     plan = make_plan(method, settings, clock.budget, data)
     check_memory(plan, request.preset, ranks.device)
     if request.max_params is not None and plan.num_params_trained > request.max_params:
@@ -109,15 +112,32 @@ def prepare_job(
     return job
 
 
-def settle_model(settings: RunSettings, task: Task, say: Callable[[str], None]) -> Settings:
-    """Work out the model settings that depend on data or on another record.
+def settle_model(
+    method_class: type[Method],
+    settings: RunSettings,
+    task: Task,
+    target_params: int | None,
+    say: Callable[[str], None],
+) -> Settings:
+    """Work out the model settings that depend on data, on a number of parameters, or on another record.
 
     Args:
+        method_class: of the settings.
         settings: as asked for.
         task: sizes of the data.
+        target_params: stored parameters to come nearest to; None leaves the widths as they are.
         say: told what was chosen.
     """
-    return settings.model.settle(Setup(task=task, export=settings.export, sizes_of=_measure_record, say=say))
+
+    def count(model: Settings) -> int:
+        method = method_class(model, task)
+        return method.count_stored(build_on_meta(method), settings.export)
+
+    model = settings.model.settle(Setup(task=task, export=settings.export, sizes_of=_measure_record, say=say))
+    if target_params is not None:
+        model, said = settle_params(model, target_params, count)
+        say(said)
+    return model
 
 
 def _measure_record(folder: str) -> RecordSizes:

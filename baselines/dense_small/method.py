@@ -8,14 +8,14 @@ from typing import Literal, Self
 import torch
 from pydantic import Field, model_validator
 
-from baselines.dense_small.sizing import Shape, Sized, find_shape
-from harness.artifact.expected import expected_bytes, num_stored
+from harness.artifact.expected import expected_bytes
 from harness.backbone import BackboneMethod, BackboneSettings
 from harness.errors import UsageError
 from harness.method import ExportSettings, Setup, Task
 from harness.nn.inits import normal, uniform_fan_in
 from harness.nn.layers import dense_factory
 from harness.nn.transformer import Transformer
+from harness.sizing import Shape, Sized, find_shape
 
 Match = Literal["params", "bytes"]
 
@@ -106,12 +106,12 @@ def _measure(
     method = DenseSmall(settings, task)
     with torch.device("meta"):
         network = method.build()
-    sizes = [
-        (tuple(tensor.shape), method.scheme_of(name, tensor, export)) for name, tensor in method.stored_tensors(network)
-    ]
     if match == "params":
-        return sum(num_stored(shape, scheme) for shape, scheme in sizes)
-    return sum(expected_bytes(shape, scheme, bits) for shape, scheme in sizes)
+        return method.count_stored(network, export)
+    return sum(
+        expected_bytes(tuple(tensor.shape), method.scheme_of(name, tensor, export), bits)
+        for name, tensor in method.stored_tensors(network)
+    )
 
 
 def _describe(found: Sized, target: float, match: Match, like: str) -> str:

@@ -10,8 +10,9 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from baselines.pruning.masks import MaskedLinear, Scope, num_to_prune, prune, sparsity_at, zero_masked
-from baselines.pruning.storage import MASK, ROWS, VALUES, join_weight, split_weight
+from baselines.pruning.storage import MASK, ROWS, VALUES, join_weight, num_scales, split_weight
 from harness.artifact.container import PlannedTensor
+from harness.artifact.expected import num_stored
 from harness.backbone import BackboneMethod, BackboneSettings
 from harness.errors import UsageError
 from harness.method import ExportSettings, TrainingRun
@@ -98,6 +99,22 @@ class Pruning(BackboneMethod):
             return planned
         names = {f"{name}.weight" for name in maps}
         return [part for one in planned for part in (split_weight(one) if one.name in names else [one])]
+
+    def count_stored(self, network: Network, export: ExportSettings) -> int:
+        """Count the numbers left by the end and the scales; masks are no parameters."""
+        if self.settings.storage == "zeros":
+            return super().count_stored(network, export)
+        names = {f"{name}.weight" for name in _masked(network)}
+        total, num_weights = 0, []
+        for name, tensor in self.stored_tensors(network):
+            scheme = self.scheme_of(name, tensor, export)
+            if name in names:
+                num_weights.append(tensor.numel())
+                total += num_scales(tensor.size(0), scheme)
+            else:
+                total += num_stored(tuple(tensor.shape), scheme)
+        groups = [sum(num_weights)] if self.settings.scope == "global" else num_weights
+        return total + sum(n - num_to_prune(n, self.settings.sparsity) for n in groups)
 
     def load_stored(self, network: Network, tensors: Mapping[str, NDArray[Any]]) -> None:
         """Copy decoded tensors to their places; pruned weights come back as zeros, masks stay as they are.

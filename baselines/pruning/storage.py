@@ -48,6 +48,13 @@ def split_weight(planned: PlannedTensor) -> list[PlannedTensor]:
     ]
 
 
+def num_scales(num_rows: int, scheme_name: str) -> int:
+    """Count the scales that a weight of so many rows is stored with beside its numbers."""
+    scheme = parse_scheme(scheme_name)
+    of_rows = num_rows if scheme.kind == "grid" and scheme.group == "row" else 0
+    return of_rows + (1 if scheme.has_scale else 0)
+
+
 def _row_scales(weight_OI: Array) -> Array:
     """The largest magnitude of each row as it will be stored; 1 where a row is empty or too small for that."""
     scale_O = np.abs(weight_OI).max(axis=1, initial=0.0).astype(np.float16).astype(np.float32)

@@ -16,6 +16,7 @@ from harness.artifact.container import Artifact, write_artifact
 from harness.job import RunRequest
 from harness.loading import load_artifact
 from harness.method import ExportSettings, Method, Task
+from harness.plan import build_on_meta
 from harness.progress import SilentReporter
 from harness.records.logs import read_log
 from harness.records.native import read_record
@@ -133,6 +134,15 @@ def test_bytes_reported_are_the_bytes_of_the_file(trained: tuple[str, Path]) -> 
     assert record.artifact is not None
     assert record.artifact.artifact_bytes == (trained[1] / "artifact.bin").stat().st_size
     assert sum(record.artifact.parts.values()) == record.artifact.artifact_bytes
+
+
+def test_the_file_holds_the_numbers_that_were_counted_before_the_training(trained: tuple[str, Path]) -> None:
+    # equal tensors are stored once, so a method may promise more than it needs
+    name, folder = trained
+    record, method = read_record(folder), make(name)
+    settings = resolve_settings(find_method(name), "tiny", ())
+    assert record.params is not None
+    assert method.count_stored(build_on_meta(method), settings.export) == record.params.stored
 
 
 def test_its_record_verifies_from_the_file_alone(trained: tuple[str, Path]) -> None:

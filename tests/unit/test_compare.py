@@ -48,6 +48,23 @@ def test_cells_run_fail_and_are_not_repeated(tmp_path: Path, capsys) -> None:
     assert "cells that are not complete" in capsys.readouterr().out
 
 
+def test_widths_match_parameters_and_the_error_is_shown(tmp_path: Path, capsys) -> None:
+    out = tmp_path / "grid"
+    arguments = [*BASE, "--methods", "dense,mpo", "--budget", "1steps", "--seeds", "1", "--out", str(out)]
+    assert run_command([*arguments, "--match", "params", "--target", "60k", "--set", "mpo.chi=2"]) == 0
+    said = capsys.readouterr().out
+    assert "widths that come nearest to 60,000 stored parameters" in " ".join(said.split())
+    records = {name: read_record(out / f"{name}-tiny" / "seed0") for name in ("dense", "mpo")}
+    assert records["dense"].params is not None
+    assert records["dense"].params.stored == pytest.approx(60_000, rel=0.02)
+    # a bond of 2 leaves little but the embedding to the width
+    for name, record in records.items():
+        assert record.params is not None
+        assert f"{record.params.stored / 60_000 - 1:+.2%}" in said
+        is_off = abs(record.params.stored / 60_000 - 1) > 0.02
+        assert (f"not matched: {name}/tiny: stored parameters are" in " ".join(said.split())) == is_off
+
+
 def test_a_stopped_grid_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "grid"
     arguments = [*BASE, "--methods", "dense,quantised", "--budget", "40steps", "--seeds", "1", "--out", str(out)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RecordError, UsageError
-from harness.grid import Contender, Grid, check_match, open_grid, parse_bytes, parse_contenders, read_grid
+from harness.grid import Contender, Grid, check_match, open_grid, parse_contenders, parse_size, read_grid
 
 TWO = (Contender(method="dense", preset="tiny"), Contender(method="mpo", preset="small"))
 
@@ -82,27 +82,31 @@ def test_an_altered_grid_is_named(tmp_path: Path, change: dict[str, object], sai
 
 
 def test_what_is_matched_is_what_the_budget_fixes() -> None:
-    assert check_match("steps", None, None) == 0
-    assert check_match("steps", "steps", None) == 0
-    assert check_match("steps", "bytes", "16MB") == 16_000_000
+    assert check_match("steps", None, None) == {}
+    assert check_match("steps", "steps", None) == {}
+    assert check_match("steps", "bytes", "16MB") == {"target_bytes": 16_000_000}
+    assert check_match("seconds", "params", "1.2M") == {"target_params": 1_200_000}
     with pytest.raises(UsageError, match="--match tokens needs a budget in tokens, for example --budget 50Mtok"):
         check_match("seconds", "tokens", None)
     with pytest.raises(UsageError, match="--match size: choose"):
         check_match("seconds", "size", None)
-    for match, target in (("bytes", None), ("steps", "16MB"), (None, "16MB")):
-        with pytest.raises(UsageError, match="--match bytes and --target go together"):
-            check_match("steps", match, target)
+    for match in ("bytes", "params"):
+        with pytest.raises(UsageError, match=f"--match {match} needs --target, for example --match {match} --target 1"):
+            check_match("steps", match, None)
+    for match in ("steps", None):
+        with pytest.raises(UsageError, match="--target 16MB: say of what"):
+            check_match("steps", match, "16MB")
 
 
 @pytest.mark.parametrize(("text", "size"), [("16MB", 16_000_000), ("900 kB", 900_000), ("1.5M", 1_500_000), ("7", 7)])
 def test_sizes_are_decimal(text: str, size: int) -> None:
-    assert parse_bytes(text) == size
+    assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "16MiB", "-1", "0", "MB", "9" * 30, "1e6"])
 def test_other_sizes_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="write a size such as 16MB"):
-        parse_bytes(text)
+    with pytest.raises(UsageError, match="write a number such as 16MB"):
+        parse_size(text)
 
 
 def test_the_size_is_a_setting_of_every_contender() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from baselines.dense_small.sizing import Shape, find_shape
 from harness.artifact.container import write_artifact
 from harness.artifact.expected import num_stored
 from harness.artifact.quantize import quantise
@@ -22,6 +21,7 @@ from harness.records.native import read_config, read_record
 from harness.registry import find_method
 from harness.runner import start_run
 from harness.settings import RunSettings, resolve_settings
+from harness.sizing import Shape, find_shape
 
 ROOT = Path(__file__).resolve().parents[3]
 DENSE = ROOT / "records" / "dense-small-shakespeare-400steps-seed0"
