@@ -220,6 +220,7 @@ def compare(  # noqa: PLR0913  as above
     seeds: opt.NumSeeds = 3,
     match: opt.Match = None,
     target: opt.Target = None,
+    sizes: opt.Sizes = None,
     data: opt.Data = "shakespeare",
     overrides: opt.Overrides = None,
     tokenizer: opt.Tokenizer = None,
@@ -251,18 +252,19 @@ def compare(  # noqa: PLR0913  as above
         return
     if not has_module("torch"):
         raise missing_extra("harness compare", "train")
-    from harness.compare import Place, default_folder, make_grid, run_grid, show_grid
-    from harness.grid import read_grid
+    from harness.compare import Place, default_folder, make_grids, run_comparison, show_comparison
+    from harness.ladder import read_grids
 
     if resume is not None:
         _refuse_options_beside(context, RESUMED, GRID_RESUME_OPTIONS)
-        folder, grid = resume, read_grid(resume)
+        folder, grids = resume, read_grids(resume)
     elif show_only or pool:
         raise UsageError("--show-only needs --resume with the folder of a comparison, --pool needs record folders")
     elif methods is None or budget is None:
         raise UsageError("harness compare needs --methods and --budget, for example: --methods dense,mpo --budget 2m")
     else:
-        grid = make_grid(
+        grids = make_grids(
+            sizes=sizes,
             methods=methods,
             preset=preset,
             budget=budget,
@@ -275,12 +277,12 @@ def compare(  # noqa: PLR0913  as above
             num_trials=tune,
             parent=parent,
         )
-        folder = out or default_folder(grid)
+        folder = out or default_folder(grids)
     if show_only:
-        show_grid(folder).print_to(_console(), output_format)
+        show_comparison(folder, grids).print_to(_console(), output_format)
         return
     place = Place(num_jobs=jobs, device=device, data_dir=data_dir)
-    view, is_complete = run_grid(folder, grid, place, _console(stderr=True))
+    view, is_complete = run_comparison(folder, grids, place, _console(stderr=True))
     view.print_to(_console(), output_format)
     if not is_complete:
         raise typer.Exit(4)

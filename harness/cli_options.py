@@ -66,6 +66,10 @@ Target = Annotated[
     str | None,
     typer.Option(help="With --match bytes: size of every file, 16MB; with --match params: stored parameters, 1.2M."),
 ]
+Sizes = Annotated[
+    str | None,
+    typer.Option(help="tiny,small,medium (presets) or 300k,1.2M (parameters): a comparison at each, and trends."),
+]
 NumTrials = Annotated[
     int, typer.Option("--tune", min=0, max=4096, help="Trials of each method's learning rates, on the tune split.")
 ]

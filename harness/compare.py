@@ -7,12 +7,14 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.compare_views import grid_view
 from harness.engines import Outcome, ProcessEngine, last_step
 from harness.errors import RunError, UsageError
-from harness.grid import Cell, Grid, check_match, open_grid, parse_contenders, read_grid
+from harness.grid import TARGETED, Cell, Grid, check_match, open_grid, parse_contenders
+from harness.ladder import WHOLE, Grids, make_ladder, open_ladder
+from harness.ladder_views import ladder_view
 from harness.record_lock import hold_folder
 from harness.records.native import read_record
 from harness.run_record import run_name
@@ -79,10 +81,61 @@ def make_grid(  # noqa: PLR0913  keyword-only: the options of the command
     return grid.model_copy(update={"eval_context": min(each.train.context for each in settings)})
 
 
-def default_folder(grid: Grid) -> Path:
+def make_grids(*, sizes: str | None, preset: str, match: str | None, target: str | None, **options: Any) -> Grids:
+    """Check what can be checked before anything runs: one grid, or one for each size.
+
+    Args:
+        sizes: presets or numbers of parameters, see `harness.ladder`; None for one comparison.
+        preset: as `make_grid` takes it.
+        match: as `make_grid` takes it.
+        target: as `make_grid` takes it.
+        **options: the others of `make_grid`.
+
+    Raises:
+        UsageError: as `make_grid` and `make_ladder`, or sizes and a target contradict each other.
+    """
+    if sizes is None:
+        return {WHOLE: make_grid(preset=preset, match=match, target=target, **options)}
+    if match in TARGETED or target is not None:
+        raise UsageError(f"--sizes {sizes}: every size matches its own; drop --match {match} and --target")
+
+    def make(preset: str, target: str | None) -> Grid:
+        matched = match if target is None else "params"
+        return make_grid(preset=preset, match=matched, target=target, **options)
+
+    return make_ladder(sizes, preset, make)
+
+
+def default_folder(grids: Grids) -> Path:
     """Name a folder after what is compared."""
+    grid = next(iter(grids.values()))
     methods = "-".join(dict.fromkeys(contender.method for contender in grid.contenders))
-    return Path("comparisons", run_name(methods, grid.contenders[0].preset, grid.data, grid.budget, len(grid.seeds)))
+    size = grid.contenders[0].preset if len(grids) == 1 else "-".join(grids)
+    return Path("comparisons", run_name(methods, size, grid.data, grid.budget, len(grid.seeds)))
+
+
+def run_comparison(folder: Path, grids: Grids, place: Place, console: Console) -> tuple[View, bool]:
+    """Run what is missing of a comparison, or of one size after the other, and compare; see `run_grid`.
+
+    Args:
+        folder: of the comparison, new or begun.
+        grids: by size.
+        place: where cells run.
+        console: told what happens.
+    """
+    if len(grids) > 1:
+        open_ladder(folder, grids)
+    done = [run_grid(folder / size, grid, place, console) for size, grid in grids.items()]
+    return _join(folder, grids, [view for view, _ in done]), all(is_complete for _, is_complete in done)
+
+
+def show_comparison(folder: Path, grids: Grids) -> View:
+    """Compare what is complete, running nothing."""
+    return _join(folder, grids, [show_grid(folder / size, grid) for size, grid in grids.items()])
+
+
+def _join(folder: Path, grids: Grids, views: Sequence[View]) -> View:
+    return ladder_view(folder, grids, views) if len(grids) > 1 else views[0]
 
 
 def run_grid(folder: Path, grid: Grid, place: Place, console: Console) -> tuple[View, bool]:
@@ -143,9 +196,8 @@ def _run_cells(engine: ProcessEngine, cells: Sequence[Cell], what: str, console:
     return {outcome.cell.folder: outcome.reason for outcome in outcomes if outcome.exit_code}
 
 
-def show_grid(folder: Path) -> View:
+def show_grid(folder: Path, grid: Grid) -> View:
     """Compare what is complete of a grid, running nothing."""
-    grid = read_grid(folder)
     cells = list(grid.cells(folder))
     trials = list(trial_cells(grid, folder)) if grid.num_trials else []
     begun = [cell for cell in (*cells, *trials) if cell.has_record and not cell.is_complete]

@@ -17,17 +17,12 @@ from harness.tuning import TUNING_FOLDER, Tuned, read_tuned
 from harness.verify.across import settings_key
 
 
-def grid_view(
-    folder: Path, grid: Grid, cells: Sequence[Cell], trials: Sequence[Cell], failed: Mapping[Path, str]
-) -> View:
-    """Compare the complete cells of a grid and list the others with their reasons.
+def read_groups(grid: Grid, cells: Sequence[Cell]) -> tuple[list[Group], dict[Path, str]]:
+    """Read the complete cells of a grid; returns the contenders that have some, and why other cells cannot be used.
 
     Args:
-        folder: of the grid.
         grid: what was asked for.
         cells: all of the comparison.
-        trials: all of the tuning before it.
-        failed: why a cell is not complete, by its folder.
     """
     groups, broken = [], dict[Path, str]()
     for contender in grid.contenders:
@@ -45,6 +40,22 @@ def grid_view(
             }
         elif runs:
             groups.append(Group(name=contender.name, runs=runs))
+    return groups, broken
+
+
+def grid_view(
+    folder: Path, grid: Grid, cells: Sequence[Cell], trials: Sequence[Cell], failed: Mapping[Path, str]
+) -> View:
+    """Compare the complete cells of a grid and list the others with their reasons.
+
+    Args:
+        folder: of the grid.
+        grid: what was asked for.
+        cells: all of the comparison.
+        trials: all of the tuning before it.
+        failed: why a cell is not complete, by its folder.
+    """
+    groups, broken = read_groups(grid, cells)
     comparison = compare(groups, target_params=grid.target_params)
     missing = {
         str(cell.folder.relative_to(folder)): broken.get(cell.folder) or failed.get(cell.folder, "not run yet")

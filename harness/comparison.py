@@ -89,7 +89,13 @@ class Group:
     @property
     def scores(self) -> list[float]:
         """Bits per byte of the test split, a seed each."""
-        return [_score(run) for run in self.runs.values()]
+        return [self.score(seed) for seed in self.runs]
+
+    def score(self, seed: int) -> float:
+        """Bits per byte of the test split of one seed."""
+        test = self.runs[seed].record.metrics.test
+        assert test is not None, "only complete records are compared"
+        return test.val_bpb
 
     @property
     def mean_bpb(self) -> float:
@@ -245,11 +251,6 @@ def match_problem(record: Record) -> str | None:
     return None
 
 
-def _score(run: Run) -> float:
-    assert run.record.metrics.test is not None, "only complete records are compared"
-    return run.record.metrics.test.val_bpb
-
-
 def _check_comparable(groups: Sequence[Group]) -> None:
     first = ""
     for group in groups:
@@ -270,7 +271,7 @@ def _relate(first: Group, second: Group) -> Relation | None:
     seeds = sorted(first.runs.keys() & second.runs.keys())
     if not seeds:
         return None
-    differences = [_score(first.runs[seed]) - _score(second.runs[seed]) for seed in seeds]
+    differences = [first.score(seed) - second.score(seed) for seed in seeds]
     return Relation(
         first=first.name,
         second=second.name,

@@ -152,10 +152,19 @@ def open_grid(folder: Path, grid: Grid) -> None:
                     f"--resume {folder}"
                 )
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"--out {folder} is not empty and holds no {GRID_FILE}; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, GRID_FILE)
     write_atomic(folder / GRID_FILE, f"{grid.model_dump_json(by_alias=True, indent=2)}\n".encode())
+
+
+def make_folder(folder: Path, file_name: str) -> None:
+    """Make the folder of a comparison, or take an empty one.
+
+    Raises:
+        UsageError: the folder holds other things, without the file that would say what they are.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"--out {folder} is not empty and holds no {file_name}; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def read_grid(folder: Path) -> Grid:
