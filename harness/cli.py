@@ -230,6 +230,7 @@ def compare(  # noqa: PLR0913  as above
     resume: opt.GridResume = None,
     show_only: opt.ShowOnly = False,
     pool: opt.Pool = False,
+    frontiers: opt.Frontiers = False,
     jobs: opt.CellJobs = 1,
     data_dir: opt.DataDir = None,
     device: opt.Device = "auto",
@@ -237,12 +238,21 @@ def compare(  # noqa: PLR0913  as above
 ) -> None:
     """Run methods under one budget with the same seeds, and say which differences are beyond chance.
 
-    With record folders instead of --methods: compare those, running nothing.
+    With record folders instead of --methods: compare those, running nothing; with --frontiers and files of
+    `harness quantise --sweep`: the area between rate-distortion curves.
     """
     from harness.provenance import has_module
     from harness.tables import check_format
 
     check_format(output_format)
+    if frontiers:
+        from harness.area_views import frontiers_view
+
+        if not records:
+            raise UsageError("--frontiers needs files of `harness quantise RECORD --sweep --out FILE`")
+        _refuse_options_beside(context, "frontiers are compared as they are", ("records", "frontiers", "output_format"))
+        frontiers_view(records).print_to(_console(), output_format)
+        return
     if records:
         from harness.compare_views import records_view
 

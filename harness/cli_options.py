@@ -79,6 +79,9 @@ ShowOnly = Annotated[bool, typer.Option("--show-only", help="With --resume: comp
 Pool = Annotated[
     bool, typer.Option("--pool", help="Records of one method and preset are its seeds though their settings differ.")
 ]
+Frontiers = Annotated[
+    bool, typer.Option("--frontiers", help="The arguments are files of `harness quantise RECORD --sweep --out FILE`.")
+]
 CellJobs = Annotated[int, typer.Option("--jobs", min=1, max=256, help="Cells at a time, on this machine.")]
 
 # harness plan

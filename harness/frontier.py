@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.artifact.byte_coders import COMPRESSORS
 from harness.artifact.container import Artifact
+from harness.envelope import interpolate, lower_envelope
 from harness.rated import Moments, RatedTensors
 from harness.requantise import FileScore, StoredNetwork
 
@@ -117,21 +117,3 @@ def _compare(points: Sequence[FrontierPoint], score: FileScore, coder: str, num_
         frontier_bytes=interpolate(score.val_bpb, scores[::-1], sizes[::-1]),
         frontier_bpb=interpolate(num_bytes, sizes, scores),
     )
-
-
-def lower_envelope(points: Sequence[tuple[float, float]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the points that no smaller one beats, by rising bytes: bytes, and falling scores."""
-    kept: list[tuple[float, float]] = []
-    for num_bytes, bpb in sorted(points):
-        if not kept or bpb < kept[-1][1]:
-            kept.append((num_bytes, bpb))
-    sizes, scores = zip(*kept, strict=True)
-    return np.array(sizes, np.float64), np.array(scores, np.float64)
-
-
-def interpolate(x: float, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> float | None:
-    """Interpolate linearly between points of rising x; None below them.
-
-    Beyond the last point its y holds: a smaller file, or a better score, was reached already.
-    """
-    return float(np.interp(x, xs, ys)) if x >= xs[0] else None

@@ -81,8 +81,13 @@ def _view(
     notes = list(_notes(network))
     data = {
         "record": str(network.folder),
+        "method": network.record.method.name,
+        "preset": network.record.preset,
+        "budget": network.record.budget.text,
+        "seed": network.record.seed,
         "artifact_sha256": network.loaded.artifact.sha256,
         "split": "tune",
+        "split_sha256": network.record.data.splits.tune.sha256,
         "eval_mode": asdict(EvalMode.of_record(network.record)),
         "device": network.device,
         "calibration_tokens": options.calibration_tokens,

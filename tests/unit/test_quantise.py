@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.cli import run_command
-from harness.frontier import interpolate, lower_envelope
+from harness.envelope import interpolate, lower_envelope
 
 CALIBRATION = ["--calibration-tokens", "500", "--device", "cpu"]
 
