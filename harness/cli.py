@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness import cli_options as opt
+from harness.cli_claims import claims_app
 from harness.errors import HarnessError, UsageError, missing_extra
+from harness.tables import open_console
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from harness.job import RunRequest
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Text corpora and where they come from.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(claims_app, name="claims")
 
 # click's UsageError, which typer took from click and now carries inside itself
 CommandLineError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -36,12 +37,6 @@ EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 RESUME_OPTIONS = ("resume", "data_dir", "device")
 RESUMED = "--resume goes on with the settings of the folder"
 GRID_RESUME_OPTIONS = (*RESUME_OPTIONS, "show_only", "jobs", "output_format")
-
-
-def _console(stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False, emoji=False, markup=False)
 
 
 def _print_version(wanted: bool) -> None:
@@ -71,7 +66,7 @@ def methods(output_format: opt.Format = "table") -> None:
     """List methods and baselines with their presets."""
     from harness.views import methods_view
 
-    methods_view().print_to(_console(), output_format)
+    methods_view().print_to(open_console(), output_format)
 
 
 @data_app.command("list")
@@ -79,7 +74,7 @@ def data_list(data_dir: opt.DataDir = None, output_format: opt.Format = "table")
     """List the corpora that --data takes, and which are on this machine."""
     from harness.views import sources_view
 
-    sources_view(data_dir).print_to(_console(), output_format)
+    sources_view(data_dir).print_to(open_console(), output_format)
 
 
 @app.command()
@@ -88,7 +83,7 @@ def doctor(output_format: opt.Format = "table") -> None:
     from harness.views import doctor_view
 
     view, is_healthy = doctor_view()
-    view.print_to(_console(), output_format)
+    view.print_to(open_console(), output_format)
     if not is_healthy:
         raise typer.Exit(1)
 
@@ -137,8 +132,8 @@ def plan(  # noqa: PLR0913  every option is one parameter of typer's
         price=price,
         vocab_size=vocab,
     )
-    view, fits = plan_view(request, _console(stderr=True).print)
-    view.print_to(_console(), output_format)
+    view, fits = plan_view(request, open_console(stderr=True).print)
+    view.print_to(open_console(), output_format)
     if not fits:
         raise typer.Exit(4)
 
@@ -179,7 +174,7 @@ def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
         raise UsageError("harness run needs --method and --budget, for example: --method legendre --budget 2m")
     from harness.runner import resume_run, start_run
 
-    with TerminalReporter(_console(stderr=True)) as reporter:
+    with TerminalReporter(open_console(stderr=True)) as reporter:
         if resume is not None:
             folder = resume_run(resume, reporter=reporter, data_dir=data_dir, device=device)
         else:
@@ -251,14 +246,14 @@ def compare(  # noqa: PLR0913  as above
         if not records:
             raise UsageError("--frontiers needs files of `harness quantise RECORD --sweep --out FILE`")
         _refuse_options_beside(context, "frontiers are compared as they are", ("records", "frontiers", "output_format"))
-        frontiers_view(records).print_to(_console(), output_format)
+        frontiers_view(records).print_to(open_console(), output_format)
         return
     if records:
         from harness.compare_views import records_view
 
         allowed = ("records", "pool", "output_format")
         _refuse_options_beside(context, "record folders are compared as they are", allowed)
-        records_view(records, is_pooled=pool).print_to(_console(), output_format)
+        records_view(records, is_pooled=pool).print_to(open_console(), output_format)
         return
     if not has_module("torch"):
         raise missing_extra("harness compare", "train")
@@ -289,11 +284,11 @@ def compare(  # noqa: PLR0913  as above
         )
         folder = out or default_folder(grids)
     if show_only:
-        show_comparison(folder, grids).print_to(_console(), output_format)
+        show_comparison(folder, grids).print_to(open_console(), output_format)
         return
     place = Place(num_jobs=jobs, device=device, data_dir=data_dir)
-    view, is_complete = run_comparison(folder, grids, place, _console(stderr=True))
-    view.print_to(_console(), output_format)
+    view, is_complete = run_comparison(folder, grids, place, open_console(stderr=True))
+    view.print_to(open_console(), output_format)
     if not is_complete:
         raise typer.Exit(4)
 
@@ -329,8 +324,8 @@ def quantise(  # noqa: PLR0913  as above
         data_dir=data_dir,
         device=device,
     )
-    view = quantise_view(record, options, _console(stderr=True).print)
-    view.print_to(_console(), output_format)
+    view = quantise_view(record, options, open_console(stderr=True).print)
+    view.print_to(open_console(), output_format)
 
 
 @app.command()
@@ -365,7 +360,7 @@ def verify(  # noqa: PLR0913  as above
         device=device,
         with_tracebacks=_State.debug,
     )
-    raise typer.Exit(run_verify(records, options, _console()))
+    raise typer.Exit(run_verify(records, options, open_console()))
 
 
 @app.command()
@@ -384,7 +379,7 @@ def evaluate(
     sampling = parse_samples(samples, sample_seed)
     if not has_module("torch"):
         raise missing_extra("harness evaluate", "train")
-    samples_view(records, sampling, data_dir=data_dir, device=device).print_to(_console(), output_format)
+    samples_view(records, sampling, data_dir=data_dir, device=device).print_to(open_console(), output_format)
 
 
 @app.command()
@@ -392,7 +387,7 @@ def show(records: opt.Records, output_format: opt.Format = "table") -> None:
     """Show one record in full, or several side by side."""
     from harness.record_views import records_view
 
-    records_view(records).print_to(_console(), output_format)
+    records_view(records).print_to(open_console(), output_format)
 
 
 @app.command()
@@ -400,7 +395,7 @@ def diff(first: opt.RecordA, second: opt.RecordB, output_format: opt.Format = "t
     """Say where two records differ: settings, costs, scores, with the paired difference over blocks of text."""
     from harness.diff_views import diff_view
 
-    diff_view(first, second).print_to(_console(), output_format)
+    diff_view(first, second).print_to(open_console(), output_format)
 
 
 @app.command()
@@ -408,7 +403,7 @@ def inspect(file: opt.ModelFile, output_format: opt.Format = "table") -> None:
     """List what a model file really stores; nothing in it is executed or unpickled."""
     from harness.views import inspection_view
 
-    inspection_view(file).print_to(_console(), output_format)
+    inspection_view(file).print_to(open_console(), output_format)
 
 
 @app.command()
@@ -417,7 +412,7 @@ def schema() -> None:
     from harness.records.versions import record_json_schema
     from harness.tables import View
 
-    View(tables=[], data=record_json_schema()).print_to(_console(), "json")
+    View(tables=[], data=record_json_schema()).print_to(open_console(), "json")
 
 
 def main(arguments: list[str] | None = None) -> None:

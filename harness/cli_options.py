@@ -115,6 +115,15 @@ SweepPoints = Annotated[int, typer.Option(min=2, max=64, help="Points of the fro
 CalibrationTokens = Annotated[int, typer.Option(min=1, max=MAX_INTEGER, help="Training tokens that GPTQ measures.")]
 JsonOut = Annotated[Path | None, typer.Option("--out", help="Write the JSON document to this file, too.")]
 
+# harness claims
+ClaimName = Annotated[str, typer.Argument(help="Name of a claim, such as mpo.C5.")]
+ClaimFileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A claim file, see `harness claims new`.")]
+NewClaimFile = Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")]
+Evidence = Annotated[Path | None, typer.Option(help="Folder of record folders that the claims are judged by.")]
+ClaimRuns = Annotated[
+    list[Path] | None, typer.Option("--records", help="Folder of our own runs; repeatable (records, comparisons).")
+]
+
 # harness verify
 Level = Annotated[
     str, typer.Option(help="static (files), decode (artifact), evaluate (scores again), retrain (trains again).")

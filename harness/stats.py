@@ -189,11 +189,11 @@ def two_sided(difference: float, standard_error: float, degrees: float) -> float
     return float(2 * stats.t.sf(abs(difference) / standard_error, degrees))
 
 
-def half_width(standard_error: float, degrees: float, *, num_tests: int) -> float:
+def half_width(standard_error: float, degrees: float, *, num_tests: int, alpha: float = 0.05) -> float:
     """Return the difference that is beyond chance at 5%, whatever else is tested (Bonferroni, Holm's first step)."""
     from scipy import stats
 
-    return float(stats.t.ppf(1 - 0.025 / num_tests, degrees)) * standard_error
+    return float(stats.t.ppf(1 - alpha / 2 / num_tests, degrees)) * standard_error
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -151,6 +151,13 @@ class View:
                 table.print_to(console)
 
 
+def open_console(stderr: bool = False) -> Console:
+    """Return a console that prints text as it is: no markup, no emoji, no colours of numbers."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, emoji=False, markup=False)
+
+
 def check_format(output_format: str) -> None:
     """Refuse an unknown format, before what is to be shown takes minutes.
 

@@ -1,0 +1,232 @@
+"""From predicates to a verdict: what holds, at which scale, under which reading, and at which margin it would flip.
+
+Intervals of our runs are corrected for the number of predicates of one source that rest on runs (Holm): the p-value of
+a predicate is the level at which its answer stops being the answer of the point estimates, found by asking it again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from harness.claims.evidence import Evidence, Item
+from harness.claims.expressions import Names, evaluate_truth, names_in
+from harness.claims.quantities import Number, Truth, all_of
+from harness.claims.reproduction import MissingEvidenceError
+from harness.claims.schema import Claim, LoadedClaims, Predicate
+from harness.errors import HarnessError
+
+Verdict = Literal["confirmed", "contradicted", "undecided", "unverifiable", "evidence"]
+Signal = Literal["supports", "opposes", "no signal", ""]
+ALPHA = 0.05
+# A predicate whose answer holds at this level holds at any that is asked for.
+_SMALLEST_ALPHA = 1e-9
+_NUM_HALVINGS = 40
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What the evidence says of one predicate.
+
+    Attributes:
+        predicate: that was asked.
+        truth: yes, no, or undecided.
+        items: evidence that was fetched.
+        missing: why it could not be asked; empty where it was.
+        p_value: level at which the answer of the point estimates ceases; None where no run of ours is in it.
+        alpha: level that it was asked at, after Holm.
+        truth_at_half_margin: the answer at half of its margins; None where undecided or without margins.
+        truth_at_double_margin: at the double.
+        has_margin: whether it names a margin.
+    """
+
+    predicate: Predicate
+    truth: Truth
+    items: tuple[Item, ...] = ()
+    missing: str = ""
+    p_value: float | None = None
+    alpha: float = ALPHA
+    truth_at_half_margin: Truth = None
+    truth_at_double_margin: Truth = None
+    has_margin: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judgement:
+    """A claim, its answers and the verdict.
+
+    Attributes:
+        name: of the claim across files.
+        claim: that was judged.
+        answers: one a predicate, in order.
+        verdict: of the claim as it was published.
+        reduced: what evidence at another scale says.
+        readings: the verdict under each reading.
+    """
+
+    name: str
+    claim: Claim
+    answers: tuple[Answer, ...]
+    verdict: Verdict
+    reduced: Signal
+    readings: Mapping[str, Verdict]
+
+    @property
+    def why(self) -> str:
+        """The verdict's reason in a line."""
+        if self.verdict == "evidence":
+            return "a published fact by which other claims are judged"
+        deciding = _main(self.claim, self.answers)
+        against = [each.predicate.says for each in deciding if each.truth is False]
+        if against:
+            return f"not so: {against[0]}"
+        if self.verdict == "unverifiable":
+            return f"not published: {self.claim.unpublished}"
+        if self.verdict == "confirmed":
+            return "; ".join(each.predicate.says for each in deciding)
+        missing = [each.missing or f"not decided: {each.predicate.says}" for each in deciding if each.truth is None]
+        return missing[0] if missing else f"not run; {self.claim.decide}"
+
+
+def judge(loaded: LoadedClaims, evidence: Evidence) -> list[Judgement]:
+    """Judge every claim of a file.
+
+    Args:
+        loaded: the claims.
+        evidence: where it comes from.
+
+    Raises:
+        HarnessError: a predicate calls a function wrongly; names claim and predicate.
+    """
+    asked = [(claim, predicate) for claim in loaded.content.claims for predicate in claim.predicates]
+    answers = {id(predicate): _ask_first(loaded, claim, predicate, evidence) for claim, predicate in asked}
+    levels = _holm_levels({key: each.p_value for key, each in answers.items() if each.p_value is not None})
+    for claim, predicate in asked:
+        answer = answers[id(predicate)]
+        if not answer.missing:
+            level = levels.get(id(predicate), ALPHA)
+            answers[id(predicate)] = _ask_margins(loaded, claim, replace(answer, alpha=level), evidence)
+    return [_judge(loaded, claim, [answers[id(each)] for each in claim.predicates]) for claim in loaded.content.claims]
+
+
+def _judge(loaded: LoadedClaims, claim: Claim, answers: Sequence[Answer]) -> Judgement:
+    reduced = [each.truth for each in answers if each.predicate.is_reduced]
+    return Judgement(
+        name=loaded.name_of(claim),
+        claim=claim,
+        answers=tuple(answers),
+        verdict=_verdict(claim, _main(claim, answers)),
+        reduced=_signal(reduced),
+        readings={reading: _verdict(claim, _main(claim, answers, reading)) for reading in claim.readings},
+    )
+
+
+def _main(claim: Claim, answers: Sequence[Answer], reading: str | None = None) -> list[Answer]:
+    """The answers that decide the claim at its scale, in the reading in which it was published or in another."""
+    readings = ("", claim.stated_reading if reading is None else reading)
+    return [each for each in answers if not each.predicate.is_reduced and each.predicate.reading in readings]
+
+
+def _verdict(claim: Claim, answers: Sequence[Answer]) -> Verdict:
+    if claim.evidence:
+        return "evidence"
+    truth = all_of([each.truth for each in answers]) if answers else None
+    if truth is False:
+        return "contradicted"
+    if claim.unpublished:
+        return "unverifiable"
+    return "confirmed" if truth else "undecided"
+
+
+def _signal(truths: Sequence[Truth]) -> Signal:
+    if not truths:
+        return ""
+    truth = all_of(truths)
+    return "no signal" if truth is None else "supports" if truth else "opposes"
+
+
+def _ask(
+    loaded: LoadedClaims, claim: Claim, predicate: Predicate, evidence: Evidence, *, alpha: float, factor: float = 1.0
+) -> tuple[Truth, dict[str, Item]]:
+    """Ask a predicate at a level and with its margins times a factor.
+
+    Raises:
+        MissingEvidenceError: evidence is not there.
+        HarnessError: the predicate is wrong; names claim and predicate.
+    """
+    items: dict[str, Item] = {}
+    names = Names(facts=_facts(loaded, factor), fetches=evidence.fetches(alpha, items))
+    try:
+        return evaluate_truth(predicate.tree, names), items
+    except MissingEvidenceError:
+        raise
+    except HarnessError as error:
+        where = f"{loaded.path}: claim {claim.id}, {predicate.says!r}"
+        raise type(error)(f"{where}: {error}") from error
+
+
+def _facts(loaded: LoadedClaims, factor: float) -> dict[str, Number]:
+    facts = {name: fact.number for name, fact in loaded.content.facts.items()}
+    for name, margin in loaded.content.margins.items():
+        number = margin.number
+        facts[name] = Number(value=factor * number.value, low=factor * number.low, high=factor * number.high)
+    return facts
+
+
+def _ask_first(loaded: LoadedClaims, claim: Claim, predicate: Predicate, evidence: Evidence) -> Answer:
+    try:
+        truth, items = _ask(loaded, claim, predicate, evidence, alpha=ALPHA)
+    except MissingEvidenceError as error:
+        return Answer(predicate=predicate, truth=None, missing=str(error))
+    p_value = _p_value(loaded, claim, predicate, evidence) if predicate.kind == "reproduction" else None
+    return Answer(predicate=predicate, truth=truth, items=tuple(items.values()), p_value=p_value)
+
+
+def _p_value(loaded: LoadedClaims, claim: Claim, predicate: Predicate, evidence: Evidence) -> float | None:
+    """The level at which the answer of the point estimates ceases to be the answer; None where they give none."""
+
+    def answer(alpha: float) -> Truth:
+        return _ask(loaded, claim, predicate, evidence, alpha=alpha)[0]
+
+    if (of_points := answer(1.0)) is None:
+        return None
+    low, high = math.log(_SMALLEST_ALPHA), 0.0
+    if answer(_SMALLEST_ALPHA) == of_points:
+        return _SMALLEST_ALPHA
+    for _ in range(_NUM_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if answer(math.exp(middle)) == of_points else (middle, high)
+    return math.exp(high)
+
+
+def _holm_levels(p_values: Mapping[int, float]) -> dict[int, float]:
+    """Return the level of each predicate by Holm's step-down: from the first that is not settled on, one for all."""
+    levels: dict[int, float] = {}
+    level, has_failed = ALPHA, False
+    for rank, key in enumerate(sorted(p_values, key=lambda each: p_values[each])):
+        if not has_failed:
+            level = ALPHA / (len(p_values) - rank)
+            has_failed = p_values[key] > level
+        levels[key] = level
+    return levels
+
+
+def _ask_margins(loaded: LoadedClaims, claim: Claim, answer: Answer, evidence: Evidence) -> Answer:
+    """Ask again at the corrected level, and with half and double margins."""
+    predicate = answer.predicate
+    truth, items = _ask(loaded, claim, predicate, evidence, alpha=answer.alpha)
+    has_margin = bool(names_in(predicate.tree) & loaded.content.margins.keys())
+    half, double = (
+        _ask(loaded, claim, predicate, evidence, alpha=answer.alpha, factor=factor)[0] if has_margin else None
+        for factor in (0.5, 2.0)
+    )
+    return replace(
+        answer,
+        truth=truth,
+        items=tuple(items.values()),
+        truth_at_half_margin=half,
+        truth_at_double_margin=double,
+        has_margin=has_margin,
+    )

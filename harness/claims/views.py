@@ -1,0 +1,166 @@
+"""What `harness claims` shows: verdicts, one claim with everything behind it, what is left and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from harness.claims.expressions import names_in
+from harness.claims.fetches import FETCHES
+from harness.claims.schema import LoadedClaims
+from harness.claims.verdict import Answer, Judgement
+from harness.tables import Table, View
+
+Judged = Sequence[tuple[LoadedClaims, Sequence[Judgement]]]
+VERDICTS = ("confirmed", "contradicted", "undecided", "unverifiable", "evidence")
+_SAID = {True: "yes", False: "no", None: "undecided"}
+
+
+def claims_view(judged: Judged) -> View:
+    """Show the verdict of every claim, a line each, and how many there are of each by source."""
+    rows = [
+        (each.name, each.claim.statement, each.verdict, each.reduced or "-", each.why)
+        for _, judgements in judged
+        for each in judgements
+    ]
+    counts = [
+        (loaded.content.source.title, *(str(sum(each.verdict == name for each in judgements)) for name in VERDICTS))
+        for loaded, judgements in judged
+    ]
+    return View(
+        tables=[
+            Table(title="claims", columns=("claim", "statement", "verdict", "reduced scale", "why"), rows=rows),
+            Table(title="verdicts by source", columns=("source", *VERDICTS), rows=counts, right=frozenset(range(1, 6))),
+        ],
+        data={"claims": [judgement_data(loaded, each) for loaded, judgements in judged for each in judgements]},
+    )
+
+
+def claim_view(loaded: LoadedClaims, judgement: Judgement) -> View:
+    """Show one claim: statement, published numbers, evidence with where it comes from, answers, readings, margins."""
+    return View(tables=list(_claim_tables(loaded, judgement)), data=judgement_data(loaded, judgement))
+
+
+def cost_view(judged: Judged) -> View:
+    """Show what is undecided, the cheapest command that would decide it and what that takes."""
+    found = [each for _, judgements in judged for each in judgements if each.verdict == "undecided"]
+    rows = [(each.name, each.claim.decide or "-", each.claim.cost or "-", each.why) for each in found]
+    data = [{"claim": each.name, "decide": each.claim.decide, "cost": each.claim.cost} for each in found]
+    return View(
+        tables=[Table(title="undecided claims", columns=("claim", "command", "cost", "why"), rows=rows)],
+        data={"undecided": data},
+    )
+
+
+def language_view() -> View:
+    """Show the functions of the language that fetch evidence."""
+    rows = [(info.call, info.kind, info.summary) for info in FETCHES.values()]
+    return View(
+        tables=[Table(title="functions that fetch evidence", columns=("call", "kind", "gives"), rows=rows)],
+        data={"functions": {name: info._asdict() for name, info in FETCHES.items()}},
+    )
+
+
+def judgement_data(loaded: LoadedClaims, judgement: Judgement) -> dict[str, Any]:
+    """Return a judgement as JSON values."""
+    claim = judgement.claim
+    return {
+        "name": judgement.name,
+        "source": loaded.content.source.model_dump(),
+        "statement": claim.statement,
+        "scale": claim.scale,
+        "verdict": judgement.verdict,
+        "reduced": judgement.reduced,
+        "why": judgement.why,
+        "readings": dict(judgement.readings),
+        "remark": claim.remark,
+        "decide": claim.decide,
+        "cost": claim.cost,
+        "counter": claim.counter,
+        "predicates": [_answer_data(answer) for answer in judgement.answers],
+    }
+
+
+def _answer_data(answer: Answer) -> dict[str, Any]:
+    predicate = answer.predicate
+    return {
+        "says": predicate.says,
+        "holds_if": predicate.holds_if,
+        "kind": predicate.kind,
+        "reading": predicate.reading,
+        "is_reduced": predicate.is_reduced,
+        "truth": answer.truth,
+        "missing": answer.missing,
+        "p_value": answer.p_value,
+        "alpha": answer.alpha,
+        "truth_at_half_margin": answer.truth_at_half_margin,
+        "truth_at_double_margin": answer.truth_at_double_margin,
+        "evidence": [asdict(item) for item in answer.items],
+    }
+
+
+def _claim_tables(loaded: LoadedClaims, judgement: Judgement) -> Iterator[Table]:
+    yield _summary_table(loaded, judgement)
+    if judgement.answers:
+        yield _answers_table(judgement.answers)
+    if used := _published(loaded, judgement):
+        yield Table(title="published numbers", columns=("name", "printed", "where", "note"), rows=used)
+    items = {item.call: item for answer in judgement.answers for item in answer.items}
+    if items:
+        found = [(item.call, item.value, item.kind, item.origin) for item in items.values()]
+        yield Table(title="evidence", columns=("call", "value", "kind", "from"), rows=found)
+    if judgement.readings:
+        stated = judgement.claim.stated_reading
+        readings = [
+            (f"{reading}{' (as published)' if reading == stated else ''}", verdict)
+            for reading, verdict in judgement.readings.items()
+        ]
+        yield Table(title="under each reading", columns=("reading", "verdict"), rows=readings)
+
+
+def _summary_table(loaded: LoadedClaims, judgement: Judgement) -> Table:
+    claim, source = judgement.claim, loaded.content.source
+    summary = [
+        ("statement", claim.statement),
+        ("source", f"{source.title}, {source.date}, {source.url}"),
+        ("scale", claim.scale or "none stated"),
+        ("verdict", judgement.verdict),
+        ("reduced scale", judgement.reduced),
+        ("why", judgement.why),
+        ("remark", claim.remark),
+        ("not published", claim.unpublished),
+        ("would decide it", claim.decide and f"{claim.decide} ({claim.cost or 'cost not known'})"),
+        ("see for yourself", claim.counter),
+    ]
+    rows = [(what, value) for what, value in summary if value]
+    return Table(title=f"claim {judgement.name}", columns=("what", "value"), rows=rows)
+
+
+def _published(loaded: LoadedClaims, judgement: Judgement) -> list[tuple[str, str, str, str]]:
+    names = set[str]().union(*(names_in(answer.predicate.tree) for answer in judgement.answers))
+    facts, margins = loaded.content.facts.items(), loaded.content.margins.items()
+    printed = [(name, fact.value, fact.where, fact.note) for name, fact in facts if name in names]
+    return printed + [(name, each.value, "margin of this file", each.reason) for name, each in margins if name in names]
+
+
+def _answers_table(answers: Sequence[Answer]) -> Table:
+    rows = [
+        (
+            answer.predicate.says,
+            answer.predicate.holds_if,
+            "reduced scale" if answer.predicate.is_reduced else answer.predicate.reading or "every reading",
+            answer.missing or _SAID[answer.truth],
+            "-" if answer.p_value is None else f"{answer.p_value:.2g}",
+            _at_other_margins(answer),
+        )
+        for answer in answers
+    ]
+    columns = ("asks", "holds if", "counts for", "answer", "p", "at half / double margin")
+    return Table(title="predicates", columns=columns, rows=rows)
+
+
+def _at_other_margins(answer: Answer) -> str:
+    if not answer.has_margin:
+        return "-"
+    return f"{_SAID[answer.truth_at_half_margin]} / {_SAID[answer.truth_at_double_margin]}"

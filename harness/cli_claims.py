@@ -1,0 +1,97 @@
+"""The command line of claims: parse, call, render, exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from harness import cli_options as opt
+from harness.tables import check_format, open_console
+
+claims_app = typer.Typer(help="Published claims, the evidence, and a verdict on each.")
+
+
+@claims_app.callback(invoke_without_command=True)
+def claims(
+    context: typer.Context,
+    records: opt.ClaimRuns = None,
+    output_format: opt.Format = "table",
+) -> None:
+    """Judge every claim of the methods here by the evidence at hand."""
+    if context.invoked_subcommand is not None:
+        return
+    from harness.claims.command import DEFAULT_RUNS, judge_plugins
+    from harness.claims.views import claims_view
+
+    check_format(output_format)
+    claims_view(judge_plugins(records or DEFAULT_RUNS)).print_to(open_console(), output_format)
+
+
+@claims_app.command("show")
+def claims_show(name: opt.ClaimName, records: opt.ClaimRuns = None, output_format: opt.Format = "table") -> None:
+    """Show one claim: statement, published numbers, evidence with where it comes from, every reading."""
+    from harness.claims.command import DEFAULT_RUNS, find_judgement, judge_plugins
+    from harness.claims.views import claim_view
+
+    check_format(output_format)
+    judged = judge_plugins(records or DEFAULT_RUNS)
+    claim_view(*find_judgement(judged, name)).print_to(open_console(), output_format)
+
+
+@claims_app.command("check")
+def claims_check(
+    file: opt.ClaimFileArgument,
+    evidence: opt.Evidence = None,
+    records: opt.ClaimRuns = None,
+    output_format: opt.Format = "table",
+) -> None:
+    """Judge the claims of a file from anywhere; exit code 1 if one is contradicted."""
+    from harness.claims.command import DEFAULT_RUNS, judge_file
+    from harness.claims.views import claims_view
+
+    check_format(output_format)
+    judged = judge_file(file, evidence, records or DEFAULT_RUNS)
+    claims_view(judged).print_to(open_console(), output_format)
+    if any(each.verdict == "contradicted" for _, judgements in judged for each in judgements):
+        raise typer.Exit(1)
+
+
+@claims_app.command("cost")
+def claims_cost(records: opt.ClaimRuns = None, output_format: opt.Format = "table") -> None:
+    """List the undecided claims with the cheapest command that would decide each, and what it takes."""
+    from harness.claims.command import DEFAULT_RUNS, judge_plugins
+    from harness.claims.views import cost_view
+
+    check_format(output_format)
+    cost_view(judge_plugins(records or DEFAULT_RUNS)).print_to(open_console(), output_format)
+
+
+@claims_app.command("new")
+def claims_new(file: opt.NewClaimFile) -> None:
+    """Write a claim file to fill in."""
+    from harness.claims.command import write_template
+
+    write_template(file)
+    open_console().print(f"wrote {file}; judge it with: harness claims check {file}")
+
+
+@claims_app.command("language")
+def claims_language(output_format: opt.Format = "table") -> None:
+    """List the functions that fetch evidence in a claim file's predicates."""
+    from harness.claims.views import language_view
+
+    check_format(output_format)
+    language_view().print_to(open_console(), output_format)
+
+
+@claims_app.command("schema")
+def claims_schema(out: opt.JsonOut = None) -> None:
+    """Print the JSON Schema of claim files, so that editors complete them."""
+    from harness.claims.command import schema_text
+    from harness.files import write_atomic
+
+    if out is None:
+        sys.stdout.write(schema_text())
+    else:
+        write_atomic(out, schema_text().encode())
