@@ -173,9 +173,12 @@ def _literal(tree: ast.Constant, names: Names) -> Value:
     if isinstance(tree.value, str):
         return tree.value
     try:
-        return exact(float(cast(float, tree.value)))
+        value = float(cast(float, tree.value))
     except OverflowError:
-        raise UsageError("a number is out of range") from None
+        value = math.inf
+    if not math.isfinite(value):
+        raise UsageError("not a finite number")
+    return exact(value)
 
 
 def _fact(tree: ast.Name, names: Names) -> Value:

@@ -19,7 +19,9 @@ from harness.errors import UsageError
 Truth = bool | None
 
 _PREFIXES = {"": 0, "k": 3, "K": 3, "M": 6, "B": 9, "G": 9, "T": 12}
-_PRINTED = re.compile(r"([-+]?)((?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d+))?)(?:[eE]([-+]?\d+))?\s*([kKMBGT]?)\s*(%|x|B)?")
+_PRINTED = re.compile(
+    r"([-+]?)((?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d+))?)(?:[eE]([-+]?\d+))?\s*([kKMBGT]?)\s*(%|x|B)?", re.ASCII
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,8 +20,8 @@ from harness.errors import HarnessError, RecordError, UsageError, suggest
 CLAIMS_FILE = "claims.toml"
 MAX_FILE_BYTES = 2**20
 
-Name = Annotated[str, StringConstraints(pattern=r"[a-z][a-z0-9_]*", max_length=64)]
-Id = Annotated[str, StringConstraints(pattern=r"[A-Za-z][A-Za-z0-9_]*", max_length=32)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=32)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
 Kind = Literal["arithmetic", "construction", "record", "reproduction"]
 
