@@ -35,7 +35,9 @@ CommandLineError: type[Exception] = typer.BadParameter.__mro__[1]
 EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 RESUME_OPTIONS = ("resume", "data_dir", "device")
 RESUMED = "--resume goes on with the settings of the folder"
-GRID_RESUME_OPTIONS = (*RESUME_OPTIONS, "show_only", "jobs", "output_format")
+GRID_RESUME_OPTIONS = (
+    *("resume", "data_dir", "device", "show_only", "jobs", "engine", "address", "storage", "output_format"),
+)
 
 
 def _console(stderr: bool = False) -> Console:
@@ -226,7 +228,10 @@ def compare(  # noqa: PLR0913  as above
     resume: opt.GridResume = None,
     show_only: opt.ShowOnly = False,
     pool: opt.Pool = False,
-    jobs: opt.CellJobs = 1,
+    jobs: opt.CellJobs = None,
+    engine: opt.Engine = "process",
+    address: opt.Address = None,
+    storage: opt.StorageUrl = None,
     data_dir: opt.DataDir = None,
     device: opt.Device = "auto",
     output_format: opt.Format = "table",
@@ -276,7 +281,7 @@ def compare(  # noqa: PLR0913  as above
     if show_only:
         show_grid(folder).print_to(_console(), output_format)
         return
-    place = Place(num_jobs=jobs, device=device, data_dir=data_dir)
+    place = Place(num_jobs=jobs, device=device, data_dir=data_dir, engine=engine, address=address, storage=storage)
     view, is_complete = run_grid(folder, grid, place, _console(stderr=True))
     view.print_to(_console(), output_format)
     if not is_complete:
