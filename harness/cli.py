@@ -33,7 +33,7 @@ app.add_typer(data_app, name="data")
 CommandLineError: type[Exception] = typer.BadParameter.__mro__[1]
 
 EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
-RESUME_OPTIONS = ("resume", "data_dir", "device")
+RESUME_OPTIONS = ("resume", "data_dir", "device", "devices")
 RESUMED = "--resume goes on with the settings of the folder"
 GRID_RESUME_OPTIONS = (
     *("resume", "data_dir", "device", "show_only", "jobs", "engine", "address", "storage", "output_format"),
@@ -66,6 +66,7 @@ def _root(
 
 class _State:
     debug = False
+    arguments: Sequence[str] = ()
 
 
 @app.command()
@@ -165,6 +166,7 @@ def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
     rules: opt.Contest = None,
     parent: opt.Parent = None,
     device: opt.Device = "auto",
+    devices: opt.NumDevices = None,
 ) -> None:
     """Train, export and score one method under a budget; write a record folder that others can verify."""
     from harness.progress import TerminalReporter
@@ -176,6 +178,11 @@ def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
         _refuse_options_beside(context, RESUMED, RESUME_OPTIONS)
     elif method is None or budget is None:
         raise UsageError("harness run needs --method and --budget, for example: --method legendre --budget 2m")
+    if devices is not None:
+        from harness.launch import is_started_rank, start_ranks
+
+        if not is_started_rank():
+            raise typer.Exit(start_ranks(_State.arguments, num_ranks=devices, device=device))
     from harness.runner import resume_run, start_run
 
     with TerminalReporter(_console(stderr=True)) as reporter:
@@ -417,7 +424,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run_command(arguments: list[str]) -> int:
     """Run one command and return its exit code; every error is rendered here, in one line."""
-    _State.debug = "--debug" in arguments
+    _State.debug, _State.arguments = "--debug" in arguments, arguments
     try:
         result: Any = typer.main.get_command(app).main(arguments, prog_name="harness", standalone_mode=False)
         sys.stdout.flush()

@@ -34,7 +34,7 @@ from harness.run_stages import has_artifact, score, train_and_export
 from harness.settings import resolve_settings, validate_settings
 from harness.training.budget import parse_budget
 from harness.training.clock import Clock
-from harness.training.ranks import join_ranks
+from harness.training.ranks import is_lost_rank, join_ranks
 from harness.training.repetition import read_fits
 
 
@@ -167,8 +167,7 @@ def _execute(job: Job, *, is_new: bool = True) -> Path | None:
     try:
         _train_and_score(job)
     except KeyboardInterrupt:
-        _close(job, "interrupted", "stopped by the user or the scheduler")
-        job.reporter.said(f"interrupted; go on with: harness run --resume {job.folder}")
+        _interrupt(job, "stopped by the user or the scheduler")
         raise
     except HarnessError as error:
         if isinstance(error, SmallBudgetError | UsageError) and is_new and not job.clock.num_steps:
@@ -177,6 +176,9 @@ def _execute(job: Job, *, is_new: bool = True) -> Path | None:
             _close(job, "failed", str(error))
         raise
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and job.ranks.size > 1 and is_lost_rank(error):
+            _interrupt(job, "another process of the run is gone")
+            raise KeyboardInterrupt from error
         if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
             _close(job, "failed", f"internal error: {error}")
             raise
@@ -195,6 +197,12 @@ def _execute(job: Job, *, is_new: bool = True) -> Path | None:
         return None
     _check_cap(job)
     return job.folder
+
+
+def _interrupt(job: Job, reason: str) -> None:
+    _close(job, "interrupted", reason)
+    if job.ranks.is_main:
+        job.reporter.said(f"interrupted, {reason}; go on with: harness run --resume {job.folder}")
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
