@@ -112,6 +112,13 @@ def test_records_that_are_there_are_compared(tmp_path: Path, capsys) -> None:
         (["--methods", "dense,mpo", "--budget", "10m", "--jobs", "2"], "run alone on their device"),
         (["--methods", "dense,mpo", "--budget", "2steps", "--set", "mpo.chii=3"], "no such setting"),
         (["--methods", "dense,mpo", "--budget", "2steps", "--format", "xml"], "--format xml"),
+        (["--methods", "dense,mpo", "--budget", "2steps", "--engine", "raj"], "Did you mean 'ray'"),
+        (["--methods", "dense,mpo", "--budget", "2steps", "--address", "auto"], "are of --engine ray"),
+        (["--methods", "dense,mpo", "--budget", "2steps", "--storage", "s3://x"], "are of --engine ray"),
+        (
+            ["--methods", "dense,mpo", "--budget", "2steps", "--engine", "ray", "--storage", "nope://x"],
+            "--storage nope://x: Protocol not known",
+        ),
         (["--show-only"], "--show-only needs --resume"),
         (["--pool"], "--pool needs record folders"),
         (["nowhere"], "nowhere does not exist"),
