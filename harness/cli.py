@@ -179,9 +179,9 @@ def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
     elif method is None or budget is None:
         raise UsageError("harness run needs --method and --budget, for example: --method legendre --budget 2m")
     if devices is not None:
-        from harness.launch import is_started_rank, start_ranks
+        from harness.launch import must_start_ranks, start_ranks
 
-        if not is_started_rank():
+        if must_start_ranks(devices):
             raise typer.Exit(start_ranks(_State.arguments, num_ranks=devices, device=device))
     from harness.runner import resume_run, start_run
 

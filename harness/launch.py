@@ -32,9 +32,17 @@ _STOP_SECONDS = 600
 INTERRUPTED = 130
 
 
-def is_started_rank() -> bool:
-    """Whether this process is a rank that `start_ranks` started."""
-    return _STARTED in os.environ
+def must_start_ranks(num_ranks: int) -> bool:
+    """Whether `--devices` asks this process to start others: not for one, and not in a rank that was started so.
+
+    Raises:
+        UsageError: torchrun started this process.
+    """
+    if _STARTED in os.environ:
+        return False
+    if "WORLD_SIZE" in os.environ:
+        raise UsageError("--devices starts the processes itself: drop it under torchrun, or drop torchrun")
+    return num_ranks > 1
 
 
 def start_ranks(arguments: Sequence[str], *, num_ranks: int, device: str) -> int:
@@ -48,11 +56,9 @@ def start_ranks(arguments: Sequence[str], *, num_ranks: int, device: str) -> int
         device: as `harness run --device` takes it.
 
     Raises:
-        UsageError: ranks are started by torchrun already, or this machine has fewer GPUs.
+        UsageError: this machine has fewer GPUs.
         RunError: a rank other than 0 failed or was killed.
     """
-    if "WORLD_SIZE" in os.environ:
-        raise UsageError("--devices starts the processes itself: drop it under torchrun, or drop torchrun")
     if choose_device(device) != "cpu" and num_ranks > torch.cuda.device_count():
         raise UsageError(f"--devices {num_ranks}: torch sees {torch.cuda.device_count()} GPU(s); see `harness doctor`")
     with tempfile.TemporaryDirectory(prefix="harness-ranks-") as said, _surroundings(num_ranks):

@@ -81,7 +81,7 @@ def _connect(ray: Any, address: str | None) -> None:
     try:
         _check_answers(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
         ray.init(address, **quiet)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         said = str(error).partition("\n")[0]
         raise UsageError(
             f"--address {address}: no Ray cluster there ({said:.160}); start one with `ray start --head`, give the "

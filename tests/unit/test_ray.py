@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -34,6 +35,7 @@ def cluster() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.cpu_count", lambda: 2)
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("RAY_AUTH_TOKEN", uuid4().hex)  # or Ray would write one into the home of whoever tests
         with connected(None):
             yield
 
