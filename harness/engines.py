@@ -80,11 +80,10 @@ class ProcessEngine:
                 child = start_child(command, said, num_threads=self._num_threads)
                 self._children.add(child)
             watcher.began(cell)
-            exit_code = child.wait()
+            with child:  # which is waited for, and its standard input closed
+                exit_code = child.wait()
             with self._lock:
                 self._children.discard(child)
-            assert child.stdin is not None, "it was asked for"
-            child.stdin.close()
             said.seek(0)
             outcome = make_outcome(cell, exit_code, said.read())
         if not exit_code:

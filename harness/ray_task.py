@@ -10,12 +10,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness.cell_process import cell_command, clear_folder, start_child
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, RunError, UsageError
 from harness.grid import GRID_FILE, Cell, Grid
 from harness.record_lock import hold_folder
 from harness.records.native import CHECKPOINT_FILE
@@ -107,8 +108,10 @@ def _run_child(order: Order, cell: Cell, scratch: Path, storage: Storage | None)
     clear_folder(cell)
     command = cell_command(order.grid, cell, device=order.device, data_dir=order.data_dir)
     cwd = order.cwd if order.cwd.is_dir() else scratch
-    with (scratch / "said").open("w+", encoding="utf-8", errors="replace") as said:
-        child = start_child(command, said, num_threads=order.num_threads, cwd=cwd)
+    with (
+        (scratch / "said").open("w+", encoding="utf-8", errors="replace") as said,
+        start_child(command, said, num_threads=order.num_threads, cwd=cwd) as child,
+    ):
         try:
             _wait_and_store(child, order.name, cell, storage)
         finally:  # also when the task is cancelled, which raises KeyboardInterrupt here
@@ -130,7 +133,8 @@ def _wait_and_store(child: subprocess.Popen[str], name: str, cell: Cell, storage
         due = time.monotonic() + STORE_SECONDS
         written = _written_ns(cell.folder / CHECKPOINT_FILE)
         if written > stored:
-            storage.store(name, cell.folder)
+            with suppress(RunError):  # tried again with the next one; the last one counts
+                storage.store(name, cell.folder)
             stored = written
 
 

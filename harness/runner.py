@@ -162,6 +162,20 @@ def _stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hear no signal while the last status is written: a stop is often passed on once more by a launcher."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _execute(job: Job, *, is_new: bool = True) -> Path | None:
     """Train, export, score; whatever ends it early is written into the record before it is raised."""
     try:
@@ -200,7 +214,8 @@ def _execute(job: Job, *, is_new: bool = True) -> Path | None:
 
 
 def _interrupt(job: Job, reason: str) -> None:
-    _close(job, "interrupted", reason)
+    with _undisturbed():
+        _close(job, "interrupted", reason)
     if job.ranks.is_main:
         job.reporter.said(f"interrupted, {reason}; go on with: harness run --resume {job.folder}")
 

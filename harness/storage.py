@@ -7,7 +7,6 @@ only grows, and is sent after it: whatever an upload was cut off by, what lies t
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -66,13 +65,13 @@ class Storage:
         Raises:
             UsageError: another comparison is stored there, or the place cannot be written.
         """
-        path = f"{self._root}/{GRID_FILE}"
+        path, content = f"{self._root}/{GRID_FILE}", grid.model_dump_json(by_alias=True).encode()
         with self._said_as_one_line(UsageError):
             if not self._fs.exists(path):
                 self._fs.makedirs(self._root, exist_ok=True)
-                self._fs.pipe_file(path, grid.model_dump_json(by_alias=True).encode())
+                self._fs.pipe_file(path, content)
             found = self._fs.cat_file(path)
-        if json.loads(found) != grid.model_dump(mode="json", by_alias=True):
+        if found != content:
             raise UsageError(f"--storage {self.url} holds the cells of another comparison; choose another place")
 
     def has(self, name: str) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,15 +14,16 @@ from uuid import uuid4
 
 import psutil
 import pytest
+from record_factory import make_record
 
 from harness.cell_process import Outcome, last_step
 from harness.cli import run_command
 from harness.engines import ProcessEngine
-from harness.errors import UsageError
+from harness.errors import RunError, UsageError
 from harness.grid import Cell, Contender, Grid, open_grid
 from harness.ray_cluster import Need, cell_need, connected
 from harness.ray_engine import RayEngine
-from harness.ray_task import Order, run_cell
+from harness.ray_task import Ended, Order, run_cell
 from harness.records.logs import read_log
 from harness.records.native import read_record
 from harness.storage import Storage
@@ -158,22 +161,60 @@ def test_a_stop_leaves_records_that_go_on(cluster: None, small_text: str, tmp_pa
     assert not cells[1].folder.exists()
 
 
-def test_a_node_that_does_not_share_the_folder_says_so(tmp_path: Path) -> None:
+def make_order(folder: Path, storage_url: str | None = None) -> Order:
     grid = make_grid("synthetic", (0,), 5)
-    (cell,) = grid.cells(tmp_path / "grid")
-    order = Order(
+    (cell,) = grid.cells(folder)
+    return Order(
         grid=grid,
         cell=cell,
         name="dense-tiny/seed0",
         device="cpu",
         data_dir=None,
         num_threads=1,
-        cwd=tmp_path,
-        storage_url=None,
+        cwd=folder.parent,
+        storage_url=storage_url,
     )
-    began, ended = run_cell(order)
+
+
+def test_a_node_that_does_not_share_the_folder_says_so(tmp_path: Path) -> None:
+    began, ended = run_cell(make_order(tmp_path / "grid"))
     assert began is None and ended is not None
     assert ended.exit_code == 2 and f"sees no {tmp_path / 'grid'}" in ended.said and "--storage URL" in ended.said
+
+
+CHECKPOINTS = """
+import pathlib, sys, time
+for step in range(4):
+    pathlib.Path(sys.argv[1], "checkpoint.pt").write_text(str(step))
+    time.sleep(0.5)
+"""
+
+
+def test_a_task_goes_on_from_the_storage_and_sends_what_is_new(tmp_path: Path, monkeypatch) -> None:
+    storage = Storage(f"file://{tmp_path}/storage")
+    make_record(tmp_path / "record", 0)
+    record = json.loads((tmp_path / "record" / "record.json").read_text())
+    (tmp_path / "record" / "record.json").write_text(json.dumps(record | {"status": "running"}))
+    storage.store("dense-tiny/seed0", tmp_path / "record")
+    sent: list[str] = []
+    store = Storage.store
+
+    def send(self: Storage, name: str, folder: Path) -> None:
+        sent.append((folder / "checkpoint.pt").read_text())
+        if len(sent) == 1:
+            raise RunError("the line is down")
+        store(self, name, folder)
+
+    def command(grid: Grid, cell: Cell, **place: object) -> list[str]:
+        assert cell.has_record and tmp_path not in cell.folder.parents
+        return [sys.executable, "-c", CHECKPOINTS, str(cell.folder)]
+
+    monkeypatch.setattr("harness.ray_task.STORE_SECONDS", 0.1)
+    monkeypatch.setattr("harness.ray_task.cell_command", command)
+    monkeypatch.setattr(Storage, "store", send)
+    assert list(run_cell(make_order(tmp_path / "grid", storage.url))) == [None, Ended(exit_code=0)]
+    assert len(sent) > 2 and sent[-1] == "3" and sent == sorted(sent)
+    assert (tmp_path / "storage" / "dense-tiny" / "seed0" / "checkpoint.pt").read_text() == "3"
 
 
 NODE, BIG, GPUS = {"CPU": 8.0}, {"CPU": 64.0}, {"CPU": 32.0, "GPU": 4.0}
