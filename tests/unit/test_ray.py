@@ -97,10 +97,7 @@ def kill_worker(cell: Cell) -> None:
     raise AssertionError(f"no process of {cell.name}")
 
 
-def test_a_killed_worker_costs_only_its_cell_and_no_number(
-    cluster: None, small_text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_a_killed_worker_costs_only_its_cell_and_no_number(cluster: None, small_text: str, tmp_path: Path) -> None:
     grid = make_grid(small_text, (0, 1), 200)
     here, there = tmp_path / "processes", tmp_path / "ray"
     open_grid(there, grid)
@@ -137,15 +134,18 @@ def test_records_come_home_from_the_storage_and_are_not_repeated(
     assert (again.folder / "record.json").read_bytes() == (cell.folder / "record.json").read_bytes()
 
 
-def test_a_cell_that_fails_is_a_row_and_not_run_again(cluster: None, tmp_path: Path) -> None:
-    grid = make_grid(f"text:{tmp_path}/nowhere", (0,), 5)
-    open_grid(tmp_path / "grid", grid)
-    heard = Heard()
-    (cell,) = grid.cells(tmp_path / "grid")
-    (outcome,) = RayEngine(grid, folder=tmp_path / "grid", need=ONE_THREAD).run([cell], heard)
-    assert heard.begun == [0]
-    assert outcome.exit_code > 0 and "nowhere" in outcome.reason
-    assert "error: " in (tmp_path / "grid" / "dense-tiny" / "seed0.out").read_text()
+def test_cells_that_fail_are_rows_and_not_run_again(cluster: None, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "grid"
+    arguments = ["compare", "--methods", "dense,mpo", "--preset", "tiny", "--budget", "5steps", "--seeds", "1"]
+    arguments += ["--data", f"text:{tmp_path}/nowhere", "--out", str(out), "--format", "json"]
+    assert run_command([*arguments, "--engine", "ray", "--storage", f"file://{tmp_path}/storage"]) == 4
+    output = capsys.readouterr()
+    found = json.loads(output.out)["incomplete"]
+    assert sorted(found) == ["dense-tiny/seed0", "mpo-tiny/seed0"]
+    assert all("nowhere" in reason for reason in found.values())
+    assert output.err.count("seed 0: begins") == 2
+    assert "error: " in (out / "mpo-tiny" / "seed0.out").read_text()
+    assert [path.name for path in (tmp_path / "storage").iterdir()] == ["grid.json"]
 
 
 def test_a_stop_leaves_records_that_go_on(cluster: None, small_text: str, tmp_path: Path) -> None:
