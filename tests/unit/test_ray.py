@@ -134,6 +134,18 @@ def test_records_come_home_from_the_storage_and_are_not_repeated(
     assert (again.folder / "record.json").read_bytes() == (cell.folder / "record.json").read_bytes()
 
 
+def test_a_cell_whose_worker_is_lost_every_time_is_given_up(cluster: None, tmp_path: Path, monkeypatch) -> None:
+    def die(order: Order) -> Iterator[None]:
+        yield None
+        os._exit(1)
+
+    monkeypatch.setattr("harness.ray_engine.run_cell", die)
+    grid, heard = make_grid("synthetic", (0,), 5), Heard()
+    (outcome,) = RayEngine(grid, folder=tmp_path, need=ONE_THREAD).run(list(grid.cells(tmp_path)), heard)
+    assert heard.begun == [0, 0, 0] and len(heard.ended_with) == 3
+    assert outcome.exit_code == 4 and outcome.reason == "killed with its worker (WorkerCrashedError), given up after 3"
+
+
 def test_cells_that_fail_are_rows_and_not_run_again(cluster: None, tmp_path: Path, capsys) -> None:
     out = tmp_path / "grid"
     arguments = ["compare", "--methods", "dense,mpo", "--preset", "tiny", "--budget", "5steps", "--seeds", "1"]
