@@ -21,7 +21,7 @@ help:            ## list the targets
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt torch
-	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e '.[train,dev]'
+	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e '.[train,dev,ray]'
 	touch $(STAMP)
 
 demo: $(STAMP)   ## dense and Legendre under one budget, verified, with a summary (about three minutes)

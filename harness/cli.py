@@ -34,9 +34,11 @@ app.add_typer(claims_app, name="claims")
 CommandLineError: type[Exception] = typer.BadParameter.__mro__[1]
 
 EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
-RESUME_OPTIONS = ("resume", "data_dir", "device")
+RESUME_OPTIONS = ("resume", "data_dir", "device", "devices")
 RESUMED = "--resume goes on with the settings of the folder"
-GRID_RESUME_OPTIONS = (*RESUME_OPTIONS, "show_only", "jobs", "output_format")
+GRID_RESUME_OPTIONS = tuple(
+    ["resume", "data_dir", "device", "show_only", "jobs", "engine", "address", "storage", "output_format"]
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -59,6 +61,7 @@ def _root(
 
 class _State:
     debug = False
+    arguments: Sequence[str] = ()
 
 
 @app.command()
@@ -161,6 +164,7 @@ def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
     rules: opt.Contest = None,
     parent: opt.Parent = None,
     device: opt.Device = "auto",
+    devices: opt.NumDevices = None,
 ) -> None:
     """Train, export and score one method under a budget; write a record folder that others can verify."""
     from harness.progress import TerminalReporter
@@ -172,6 +176,11 @@ def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
         _refuse_options_beside(context, RESUMED, RESUME_OPTIONS)
     elif method is None or budget is None:
         raise UsageError("harness run needs --method and --budget, for example: --method legendre --budget 2m")
+    if devices is not None:
+        from harness.launch import must_start_ranks, start_ranks
+
+        if must_start_ranks(devices):
+            raise typer.Exit(start_ranks(_State.arguments, num_ranks=devices, device=device))
     from harness.runner import resume_run, start_run
 
     with TerminalReporter(open_console(stderr=True)) as reporter:
@@ -226,7 +235,10 @@ def compare(  # noqa: PLR0913  as above
     show_only: opt.ShowOnly = False,
     pool: opt.Pool = False,
     frontiers: opt.Frontiers = False,
-    jobs: opt.CellJobs = 1,
+    jobs: opt.CellJobs = None,
+    engine: opt.Engine = "process",
+    address: opt.Address = None,
+    storage: opt.StorageUrl = None,
     data_dir: opt.DataDir = None,
     device: opt.Device = "auto",
     output_format: opt.Format = "table",
@@ -286,7 +298,7 @@ def compare(  # noqa: PLR0913  as above
     if show_only:
         show_comparison(folder, grids).print_to(open_console(), output_format)
         return
-    place = Place(num_jobs=jobs, device=device, data_dir=data_dir)
+    place = Place(num_jobs=jobs, device=device, data_dir=data_dir, engine=engine, address=address, storage=storage)
     view, is_complete = run_comparison(folder, grids, place, open_console(stderr=True))
     view.print_to(open_console(), output_format)
     if not is_complete:
@@ -422,7 +434,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run_command(arguments: list[str]) -> int:
     """Run one command and return its exit code; every error is rendered here, in one line."""
-    _State.debug = "--debug" in arguments
+    _State.debug, _State.arguments = "--debug" in arguments, arguments
     try:
         result: Any = typer.main.get_command(app).main(arguments, prog_name="harness", standalone_mode=False)
         sys.stdout.flush()

@@ -47,6 +47,12 @@ Parent = Annotated[
     str | None, typer.Option("--from", help="Record folder to start from; what it spent is counted as lineage.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+NumDevices = Annotated[
+    int | None,
+    typer.Option(
+        "--devices", min=1, max=256, help="Processes of the run on this machine, one a GPU (torchrun starts others)."
+    ),
+]
 
 # harness compare
 ComparedRecords = Annotated[
@@ -82,7 +88,24 @@ Pool = Annotated[
 Frontiers = Annotated[
     bool, typer.Option("--frontiers", help="The arguments are files of `harness quantise RECORD --sweep --out FILE`.")
 ]
-CellJobs = Annotated[int, typer.Option("--jobs", min=1, max=256, help="Cells at a time, on this machine.")]
+CellJobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", min=1, max=4096, help="Cells at a time (default: one; with Ray as many as its nodes have room for)."
+    ),
+]
+Engine = Annotated[str, typer.Option(help="Where cells run: process (on this machine) or ray.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="With --engine ray: auto (this machine's cluster) or HOST:PORT (default: one started here)."),
+]
+StorageUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        help="With --engine ray: file:///... or s3://... for the records (default: --out, which all nodes must share).",
+    ),
+]
 
 # harness plan
 PlanMethod = Annotated[str, typer.Option("--method", help="Method or baseline; see `harness methods`.")]

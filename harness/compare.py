@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cell_process import THREADS, Outcome, last_step
 from harness.compare_views import grid_view
-from harness.engines import Outcome, ProcessEngine, last_step
-from harness.errors import RunError, UsageError
+from harness.engines import Engine, ProcessEngine
+from harness.errors import RunError, UsageError, suggest
 from harness.grid import TARGETED, Cell, Grid, check_match, open_grid, parse_contenders
 from harness.ladder import WHOLE, Grids, make_ladder, open_ladder
 from harness.ladder_views import ladder_view
 from harness.record_lock import hold_folder
 from harness.records.native import read_record
 from harness.run_record import run_name
+from harness.storage import Storage
 from harness.tables import View
 from harness.training.budget import parse_budget
 from harness.tuning import trial_cells, tuned_cells
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+ENGINES = ("process", "ray")
 NO_TRIAL = "no trial of its tuning is complete"
 TIMED = ("seconds", "gpu_seconds")
 _REFRESH_SECONDS = 1.0
@@ -33,11 +37,27 @@ _REFRESH_SECONDS = 1.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """Where and how cells run: processes at a time, device, folder of local corpora."""
+    """Where and how cells run.
 
-    num_jobs: int = 1
+    Attributes:
+        num_jobs: cells at a time; None for one process, or as many as a Ray cluster has room for.
+        device: as `harness run --device` takes it.
+        data_dir: folder of local corpora.
+        engine: one of `ENGINES`.
+        address: of a Ray cluster; None for one on this machine.
+        storage: URL where records are kept; None if they need no place but the folder of the comparison.
+    """
+
+    num_jobs: int | None = None
     device: str = "auto"
     data_dir: Path | None = None
+    engine: str = "process"
+    address: str | None = None
+    storage: str | None = None
+
+    def of_size(self, size: str) -> Place:
+        """Return the place of one size of a ladder: a folder of its own in the storage, as in the comparison."""
+        return replace(self, storage=f"{self.storage.rstrip('/')}/{size}") if self.storage and size else self
 
 
 def make_grid(  # noqa: PLR0913  keyword-only: the options of the command
@@ -125,7 +145,7 @@ def run_comparison(folder: Path, grids: Grids, place: Place, console: Console) -
     """
     if len(grids) > 1:
         open_ladder(folder, grids)
-    done = [run_grid(folder / size, grid, place, console) for size, grid in grids.items()]
+    done = [run_grid(folder / size, grid, place.of_size(size), console) for size, grid in grids.items()]
     return _join(folder, grids, [view for view, _ in done]), all(is_complete for _, is_complete in done)
 
 
@@ -151,27 +171,70 @@ def run_grid(folder: Path, grid: Grid, place: Place, console: Console) -> tuple[
         The comparison, and whether every cell is complete.
 
     Raises:
-        UsageError: the folder holds another grid, or another process works on it; cells under a time budget would
-            share the device.
+        UsageError: the folder or the storage holds another grid, or another process works on it; cells under a time
+            budget would share the device; there is no such engine or cluster.
         KeyboardInterrupt: stopped; the same command goes on.
     """
-    if place.num_jobs > 1 and parse_budget(grid.budget).kind in TIMED:
-        raise UsageError(
-            f"--jobs {place.num_jobs}: cells under a budget of time run alone on their device, or they would be "
-            "matched in nothing; drop --jobs, or give a budget in steps, tokens or FLOPs"
-        )
-    open_grid(folder, grid)
-    engine = ProcessEngine(grid, num_jobs=place.num_jobs, device=place.device, data_dir=place.data_dir)
-    cells = list(grid.cells(folder))
-    with hold_folder(folder):
-        trials = list(trial_cells(grid, folder)) if grid.num_trials else []
-        is_tuning = trials and not any(cell.has_record for cell in cells)
-        reasons = _run_cells(engine, trials, f"{folder}, tuning", console) if is_tuning else {}
-        _check_trials(folder, trials, {path for path, outcome in reasons.items() if outcome.startswith("killed")})
-        todo = tuned_cells(grid, folder, trials) if trials else cells
-        reasons |= dict.fromkeys({cell.folder for cell in cells} - {cell.folder for cell in todo}, NO_TRIAL)
-        reasons |= _run_cells(engine, todo, str(folder), console)
+    _check_place(place)
+    storage = Storage(place.storage) if place.storage is not None else None
+    with _open_engine(folder, grid, place, storage) as engine:
+        open_grid(folder, grid)
+        if storage is not None:
+            storage.open_grid(grid)
+        cells = list(grid.cells(folder))
+        with hold_folder(folder):
+            trials = list(trial_cells(grid, folder)) if grid.num_trials else []
+            if storage is not None:
+                storage.level([*trials, *cells], folder)
+            is_tuning = trials and not any(cell.has_record for cell in cells)
+            reasons = _run_cells(engine, trials, f"{folder}, tuning", console) if is_tuning else {}
+            _check_trials(folder, trials, {path for path, outcome in reasons.items() if outcome.startswith("killed")})
+            todo = tuned_cells(grid, folder, trials) if trials else cells
+            reasons |= dict.fromkeys({cell.folder for cell in cells} - {cell.folder for cell in todo}, NO_TRIAL)
+            reasons |= _run_cells(engine, todo, str(folder), console)
     return grid_view(folder, grid, cells, trials, reasons), all(cell.is_complete for cell in cells)
+
+
+def _check_place(place: Place) -> None:
+    """Refuse an engine that is none, and options of the other one."""
+    if place.engine not in ENGINES:
+        raise UsageError(f"--engine {place.engine}: {suggest(place.engine, ENGINES)}")
+    if place.engine != "ray" and (place.address is not None or place.storage is not None):
+        raise UsageError("--address and --storage are of --engine ray; add it, or drop them")
+
+
+@contextmanager
+def _open_engine(folder: Path, grid: Grid, place: Place, storage: Storage | None) -> Iterator[Engine]:
+    """Return what runs the cells, checked and ready.
+
+    Raises:
+        UsageError: cells under a budget of time would share their device, or Ray has no place for them.
+    """
+    is_timed = parse_budget(grid.budget).kind in TIMED
+    if place.engine == "process":
+        num_jobs = place.num_jobs or 1
+        if num_jobs > 1 and is_timed:
+            raise UsageError(
+                f"--jobs {num_jobs}: cells under a budget of time run alone on their device, or they would be "
+                "matched in nothing; drop --jobs, or give a budget in steps, tokens or FLOPs"
+            )
+        yield ProcessEngine(grid, num_jobs=num_jobs, device=place.device, data_dir=place.data_dir)
+        return
+    from harness.ray_cluster import cell_need, connected, node_resources
+    from harness.ray_engine import RayEngine
+
+    with connected(place.address):
+        num_threads = int(text) if (text := os.environ.get(THREADS, "")).isdigit() else None
+        need = cell_need(
+            node_resources(),
+            device=place.device,
+            is_timed=is_timed,
+            num_jobs=place.num_jobs,
+            num_threads=num_threads,
+        )
+        yield RayEngine(
+            grid, folder=folder, need=need, num_jobs=place.num_jobs, data_dir=place.data_dir, storage=storage
+        )
 
 
 def _check_trials(folder: Path, trials: Sequence[Cell], killed: Collection[Path]) -> None:
@@ -187,7 +250,7 @@ def _check_trials(folder: Path, trials: Sequence[Cell], killed: Collection[Path]
         )
 
 
-def _run_cells(engine: ProcessEngine, cells: Sequence[Cell], what: str, console: Console) -> dict[Path, str]:
+def _run_cells(engine: Engine, cells: Sequence[Cell], what: str, console: Console) -> dict[Path, str]:
     """Run the cells that are not complete; returns why some still are not, by folder."""
     todo = [cell for cell in cells if not cell.is_complete]
     console.print(f"{what}: {len(cells)} cells, {len(cells) - len(todo)} complete")
@@ -252,7 +315,8 @@ class _Bars(_Lines):
         """Read how far each running cell is."""
         with self._lock:
             for cell, task in self._tasks.items():
-                self._progress.update(task, description=f"{cell.name}: step {last_step(cell.folder):,}")
+                if step := last_step(cell.folder):  # the log may be on another machine until the cell is over
+                    self._progress.update(task, description=f"{cell.name}: step {step:,}")
 
 
 @contextmanager

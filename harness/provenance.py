@@ -74,8 +74,9 @@ def cpu_name() -> str:
 
 
 def command_line() -> str:
-    """The command as typed, with the program's path cut to its name."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command as typed, with the program's path cut to its name; a module of ours (`python -m`) is `harness`."""
+    program = Path(sys.argv[0])
+    return shlex.join(["harness" if program.parent == PACKAGE_ROOT else program.name, *sys.argv[1:]])
 
 
 def describe_environment(device: str, num_ranks: int, num_threads: int) -> dict[str, Any]:

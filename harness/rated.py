@@ -65,7 +65,8 @@ class RatedTensors:
         self._problems: dict[str, RateDistortion] = {}
         self.num_weights, self.without_moments = 0, set[str]()
         for tensor in planned:
-            if tensor.name not in names or isinstance(tensor.value, Quantised):
+            # pruning can leave a matrix without a number
+            if tensor.name not in names or isinstance(tensor.value, Quantised) or not tensor.value.size:
                 continue
             moment_II = moment_of(tensor, moments)
             if moment_II is None:

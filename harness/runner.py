@@ -34,7 +34,7 @@ from harness.run_stages import has_artifact, score, train_and_export
 from harness.settings import resolve_settings, validate_settings
 from harness.training.budget import parse_budget
 from harness.training.clock import Clock
-from harness.training.ranks import join_ranks
+from harness.training.ranks import is_lost_rank, join_ranks
 from harness.training.repetition import read_fits
 
 
@@ -162,13 +162,26 @@ def _stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hear no signal while the last status is written: a stop is often passed on once more by a launcher."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _execute(job: Job, *, is_new: bool = True) -> Path | None:
     """Train, export, score; whatever ends it early is written into the record before it is raised."""
     try:
         _train_and_score(job)
     except KeyboardInterrupt:
-        _close(job, "interrupted", "stopped by the user or the scheduler")
-        job.reporter.said(f"interrupted; go on with: harness run --resume {job.folder}")
+        _interrupt(job, "stopped by the user or the scheduler")
         raise
     except HarnessError as error:
         if isinstance(error, SmallBudgetError | UsageError) and is_new and not job.clock.num_steps:
@@ -177,6 +190,9 @@ def _execute(job: Job, *, is_new: bool = True) -> Path | None:
             _close(job, "failed", str(error))
         raise
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and job.ranks.size > 1 and is_lost_rank(error):
+            _interrupt(job, "another process of the run is gone")
+            raise KeyboardInterrupt from error
         if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
             _close(job, "failed", f"internal error: {error}")
             raise
@@ -195,6 +211,13 @@ def _execute(job: Job, *, is_new: bool = True) -> Path | None:
         return None
     _check_cap(job)
     return job.folder
+
+
+def _interrupt(job: Job, reason: str) -> None:
+    with _undisturbed():
+        _close(job, "interrupted", reason)
+    if job.ranks.is_main:
+        job.reporter.said(f"interrupted, {reason}; go on with: harness run --resume {job.folder}")
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

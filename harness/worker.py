@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 
-from harness.cli import main
+from harness.cli import run_command
 
 
 def _stop_with_parent() -> None:
@@ -22,4 +22,6 @@ def _stop_with_parent() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_stop_with_parent, daemon=True).start()
-    main()
+    exit_code = run_command(sys.argv[1:])
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the command is over: a stop would only hide how it ended
+    sys.exit(exit_code)

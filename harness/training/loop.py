@@ -38,6 +38,8 @@ from harness.training.repetition import LoggedFit, LoggedStep
 from harness.training.state import FitState, copy_state, start_fit
 
 CHECKPOINT_SECONDS = 60.0
+# A scheduler signals launchers and their processes alike, and launchers pass it on: one stop, heard twice.
+SAME_STOP_SECONDS = 2.0
 # Formulas leave out elementwise work, torch's counter too; what is declared may be this much below what is counted.
 MIN_DECLARED_FLOPS = 0.95
 
@@ -131,7 +133,7 @@ class Trainer:
         self._num_validations, self._repeated = num_validations, repeated
         self._flops_per_step, self._on_ready = flops_per_step, on_ready
         self._parent, self._parent_was_taken = parent, False
-        self._stop_signal: int | None = None
+        self._stopped_at: float | None = None
         self._pending = load_checkpoint(checkpoint_path) if checkpoint_path.exists() else None
         self._num_fits = 0
         self._finished: list[dict[str, Tensor]] = []
@@ -259,7 +261,7 @@ class Trainer:
             clock.count_step(state.teacher_flops(self._recipe.batch_tokens))
             self._report(state, loss_nats, decided, time.monotonic() - started)
             self._validate_if_due(state)
-            if ranks.any(self._stop_signal is not None):
+            if ranks.any(self._stopped_at is not None):
                 self._clock.stop("interrupt")
                 self._save(state)
                 raise KeyboardInterrupt
@@ -422,12 +424,13 @@ class Trainer:
 
     @contextmanager
     def _listen_for_signals(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM stop the run after the step in hand; a second one stops it at once."""
+        """Let SIGINT and SIGTERM stop the run after the step in hand; a second one, later, stops it at once."""
 
-        def note(number: int, _: FrameType | None) -> None:
-            if self._stop_signal is not None:
+        def note(_: int, __: FrameType | None) -> None:
+            if self._stopped_at is None:
+                self._stopped_at = time.monotonic()
+            elif time.monotonic() - self._stopped_at > SAME_STOP_SECONDS:
                 raise KeyboardInterrupt
-            self._stop_signal = number
 
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -80,6 +80,11 @@ def resolve_precision(precision: str, device: str) -> Literal["float32", "bfloat
     return "bfloat16" if has_bfloat16 else "float32"
 
 
+def is_lost_rank(error: RuntimeError) -> bool:
+    """Whether an error says that another process of the run is gone; gloo raises a plain RuntimeError."""
+    return isinstance(error, dist.DistError) or "gloo/" in str(error)
+
+
 @contextmanager
 def join_ranks(device_name: str) -> Iterator[Ranks]:
     """Join the processes that torchrun started (gloo on the processor, nccl on GPUs); one process without it."""

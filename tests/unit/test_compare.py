@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from record_factory import make_record
 
+from harness.cell_process import Outcome, cell_command, last_step
 from harness.cli import run_command
-from harness.engines import Outcome, ProcessEngine, last_step
+from harness.engines import ProcessEngine
 from harness.grid import Cell, Contender, Grid
 from harness.records.native import read_record
 
@@ -128,6 +129,13 @@ def test_records_that_are_there_are_compared(tmp_path: Path, capsys) -> None:
         (["--methods", "dense,mpo", "--budget", "10m", "--jobs", "2"], "run alone on their device"),
         (["--methods", "dense,mpo", "--budget", "2steps", "--set", "mpo.chii=3"], "no such setting"),
         (["--methods", "dense,mpo", "--budget", "2steps", "--format", "xml"], "--format xml"),
+        (["--methods", "dense,mpo", "--budget", "2steps", "--engine", "raj"], "Did you mean 'ray'"),
+        (["--methods", "dense,mpo", "--budget", "2steps", "--address", "auto"], "are of --engine ray"),
+        (["--methods", "dense,mpo", "--budget", "2steps", "--storage", "s3://x"], "are of --engine ray"),
+        (
+            ["--methods", "dense,mpo", "--budget", "2steps", "--engine", "ray", "--storage", "nope://x"],
+            "--storage nope://x: Protocol not known",
+        ),
         (["--show-only"], "--show-only needs --resume"),
         (["--pool"], "--pool needs record folders"),
         (["nowhere"], "nowhere does not exist"),
@@ -155,11 +163,11 @@ class Silent:
 
 
 def test_a_killed_worker_costs_only_its_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def command(self: ProcessEngine, cell: Cell) -> list[str]:
+    def command(grid: Grid, cell: Cell, **place: object) -> list[str]:
         end = "os.kill(os.getpid(), 9)" if cell.seed == 1 else "sys.exit(0 if cell else 'error: no luck')"
         return [sys.executable, "-c", f"import os, sys; cell = {cell.seed != 2}; {end}"]
 
-    monkeypatch.setattr(ProcessEngine, "command", command)
+    monkeypatch.setattr("harness.engines.cell_command", command)
     grid = Grid(contenders=(Contender(method="dense", preset="tiny"),), seeds=(0, 1, 2, 3), budget="5steps")
     engine = ProcessEngine(grid, num_jobs=2, device="cpu", data_dir=None)
     outcomes = engine.run(list(grid.cells(tmp_path)), Silent())
@@ -176,9 +184,8 @@ def test_a_cell_is_the_command_that_anybody_would_type(tmp_path: Path) -> None:
         tokenizer="bytes",
         parent="records/parent",
     )
-    engine = ProcessEngine(grid, num_jobs=1, device="cpu", data_dir=Path("texts"))
     cells = list(grid.cells(tmp_path))
-    words = engine.command(cells[1])[1:]
+    words = cell_command(grid, cells[1], device="cpu", data_dir=Path("texts"))[1:]
     assert words[:4] == ["-P", "-m", "harness.worker", "run"]
     text = " ".join(words)
     for part in (
@@ -186,11 +193,11 @@ def test_a_cell_is_the_command_that_anybody_would_type(tmp_path: Path) -> None:
         "--tokenizer bytes --from records/parent --set mpo.chi=4 --device cpu --data-dir texts",
     ):
         assert part in text
-    assert "mpo.chi" not in " ".join(engine.command(cells[0]))
+    assert "mpo.chi" not in " ".join(cell_command(grid, cells[0], device="cpu", data_dir=None))
 
 
 def test_a_cell_without_a_record_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ProcessEngine, "command", lambda self, cell: [sys.executable, "-c", ""])
+    monkeypatch.setattr("harness.engines.cell_command", lambda grid, cell, **place: [sys.executable, "-c", ""])
     grid = Grid(contenders=(Contender(method="dense", preset="tiny"),), seeds=(0,), budget="5steps")
     (cell,) = grid.cells(tmp_path)
     cell.folder.mkdir(parents=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.artifact.container import Artifact
 from harness.artifact.writer import ArtifactSummary, PlannedTensor, write_artifact
 from harness.cli import run_command
 from harness.errors import RunError
@@ -56,6 +57,14 @@ def test_a_file_fills_its_size(target_bytes: int, has_moments: bool, write: Writ
     assert 0.98 * target_bytes <= summary.artifact_bytes <= target_bytes
     assert len(sizes) <= 1 + MAX_CORRECTIONS
     assert summary.path.stat().st_size == summary.artifact_bytes
+
+
+def test_a_matrix_that_pruning_left_empty_is_stored_as_it_is(write: Write) -> None:
+    empty = PlannedTensor(name="c.weight.values", value=np.empty((0,)), scheme="fp32", part="blocks")
+    rated = RatedTensors([*make_planned(), empty], {"a.weight", "b.weight", "c.weight.values"}, {})
+    summary = fill_bytes(rated, 9_000, write)
+    assert 0.98 * 9_000 <= summary.artifact_bytes <= 9_000
+    assert Artifact.open(summary.path).decode_tensor("c.weight.values").shape == (0,)
 
 
 def test_a_size_that_is_too_large_gets_the_finest_file(write: Write, sizes: list[int]) -> None:
