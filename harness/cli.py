@@ -36,8 +36,9 @@ CommandLineError: type[Exception] = typer.BadParameter.__mro__[1]
 EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 RESUME_OPTIONS = ("resume", "data_dir", "device", "devices")
 RESUMED = "--resume goes on with the settings of the folder"
-GRID_RESUME_OPTIONS = tuple(
-    ["resume", "data_dir", "device", "show_only", "jobs", "engine", "address", "storage", "output_format"]
+GRID_RESUME_OPTIONS = (
+    *("resume", "data_dir", "device", "show_only", "jobs"),
+    *("engine", "address", "storage", "output_format"),
 )
 
 
