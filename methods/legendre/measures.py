@@ -29,6 +29,7 @@ def largest_product(degree: int, layers: int) -> float:
     return float(np.abs(unit_LK.T @ unit_LK - np.eye(degree + 1)).max())
 
 
+@torch.no_grad()
 def degree0_difference(layers: int) -> float:
     """Largest difference between the weights of two layers at degree 0, with the layer scales as they begin."""
     generator = _degree_zero(layers)
@@ -36,12 +37,12 @@ def degree0_difference(layers: int) -> float:
     return float(max((weight - weights[0]).abs().max() for weight in weights))
 
 
+@torch.no_grad()
 def degree0_ratio(layers: int) -> float:
     """The same where the layers' scales have been trained apart: how far weights are from one another's multiples."""
     generator = _degree_zero(layers)
-    with torch.no_grad():
-        generator.layer_scales.copy_(torch.linspace(0.5, 1.5, layers))
-        weights = [generator.generate(index) / generator.layer_scales[index] for index in range(layers)]
+    generator.layer_scales.copy_(torch.linspace(0.5, 1.5, layers))
+    weights = [generator.generate(index) / generator.layer_scales[index] for index in range(layers)]
     return float(max((weight - weights[0]).abs().max() for weight in weights))
 
 

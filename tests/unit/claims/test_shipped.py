@@ -1,0 +1,62 @@
+"""The claim files of the methods here, judged by the records here; README says the same."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from harness.claims.command import Judged, judge_plugins
+from harness.claims.views import VERDICTS
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def judged() -> Judged:
+    return judge_plugins([ROOT / "records"])
+
+
+def test_the_readme_counts_the_verdicts(judged: Judged) -> None:
+    readme = (ROOT / "README.md").read_text()
+    for loaded, judgements in judged:
+        counts = Counter(each.verdict for each in judgements)
+        row = " | ".join(str(counts[verdict]) for verdict in VERDICTS)
+        assert f"| {loaded.content.source.id} | {row} |" in readme
+    total = sum(len(judgements) for _, judgements in judged)
+    assert re.search(rf"judges {total} claims", readme)
+
+
+def test_what_is_contradicted_says_how_to_see_it_and_what_is_undecided_how_to_decide_it(judged: Judged) -> None:
+    for _, judgements in judged:
+        for each in judgements:
+            if each.verdict == "contradicted":
+                assert each.claim.counter, each.name
+            if each.verdict == "undecided":
+                assert each.claim.decide and each.claim.cost, each.name
+
+
+# What the arithmetic of the published tables gives, worked out by hand.
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        ("legendre.A3", "confirmed"),  # 15,630,808 + 71,525 = 15,702,333
+        ("legendre.A6", "confirmed"),
+        ("legendre.A16", "contradicted"),  # 15,630,808 > 15,370,972
+        ("recursive.B4", "confirmed"),
+        ("mpo.C6", "contradicted"),  # 0.468 / 110,592 < 0.368 / 78,336
+        ("mpo.C11", "confirmed"),
+    ],
+)
+def test_verdicts_by_hand(judged: Judged, name: str, verdict: str) -> None:
+    found = {each.name: each for _, judgements in judged for each in judgements}
+    assert found[name].verdict == verdict
+
+
+def test_the_readings_of_accuracy_per_parameter(judged: Judged) -> None:
+    (found,) = (each for _, judgements in judged for each in judgements if each.name == "mpo.C6")
+    # over the root chi 8 leads, 1.407e-3 against 1.315e-3 of chi 4: 2.69 times dense
+    assert found.readings["accuracy over the root of the parameters"] == "confirmed"
+    assert found.readings["accuracy over parameters"] == "contradicted"
