@@ -22,6 +22,7 @@ from harness.errors import UsageError, missing_extra, suggest
 from harness.method import Method
 
 BUILT_IN_PARENTS = ("methods", "baselines")
+METHOD_FILE, CLAIMS_FILE = "method.toml", "claims.toml"
 ENTRY_POINT_GROUP = "harness.methods"
 
 
@@ -101,11 +102,11 @@ class MethodInfo:
         return method
 
 
-def _built_in_packages() -> Iterator[str]:
+def _built_in_packages(file_name: str = METHOD_FILE) -> Iterator[str]:
     for parent in BUILT_IN_PARENTS:
         spec = importlib.util.find_spec(parent)
         for root in (spec.submodule_search_locations or ()) if spec else ():
-            for toml in sorted(Path(root).glob("*/method.toml")):
+            for toml in sorted(Path(root).glob(f"*/{file_name}")):
                 if not toml.parent.name.startswith("_"):
                     yield f"{parent}.{toml.parent.name}"
 
@@ -118,7 +119,7 @@ def _read_info(package: str) -> MethodInfo:
     locations = list(spec.submodule_search_locations or ()) if spec else []
     if not locations:
         raise UsageError(f"plugin {package}: not an importable package; is its distribution installed?")
-    path = Path(locations[0]) / "method.toml"
+    path = Path(locations[0]) / METHOD_FILE
     try:
         toml = MethodToml.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, tomllib.TOMLDecodeError) as error:
@@ -163,6 +164,15 @@ def scan_plugins() -> Registry:
 def list_methods() -> Mapping[str, MethodInfo]:
     """Return every usable method by name, built-ins first."""
     return scan_plugins().methods
+
+
+def claim_packages() -> dict[str, str]:
+    """Return the packages that may hold claims, by the name of their source.
+
+    Every method is one; a source that published no method has a package with a `claims.toml` and no `method.toml`.
+    """
+    alone = {package.rpartition(".")[2]: package for package in _built_in_packages(CLAIMS_FILE)}
+    return {**alone, **{name: info.package for name, info in list_methods().items()}}
 
 
 def find_method(name: str) -> MethodInfo:

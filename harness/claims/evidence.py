@@ -106,15 +106,19 @@ class Evidence:
         return exact(method.flops_per_step(tokens) / tokens), f"formula of {model}, a step of {tokens:,} tokens"
 
     def _fetch_measure(self, name: str, **arguments: Any) -> tuple[Number, str]:
-        from harness.registry import find_method
+        from harness.registry import claim_packages
 
         plugin, _, measure = name.partition(".")
-        module_name = f"{find_method(plugin).package}.{MEASURES_MODULE}"
+        packages = claim_packages()
+        if plugin not in packages:
+            raise UsageError(f"measure(): no '{plugin}'. {suggest(plugin, packages)}")
+        module_name = f"{packages[plugin]}.{MEASURES_MODULE}"
         if importlib.util.find_spec(module_name) is None:
             raise UsageError(f"measure(): {plugin} measures nothing; it has no {MEASURES_MODULE}.py")
-        if importlib.util.find_spec("torch") is None:
-            raise missing_extra(f"measure({name!r})", "train")
-        measures = importlib.import_module(module_name).MEASURES
+        try:
+            measures = importlib.import_module(module_name).MEASURES
+        except ModuleNotFoundError as error:
+            raise missing_extra(f"measure({name!r})", "train") from error
         if measure not in measures:
             raise UsageError(f"measure(): {plugin} has no '{measure}'. {suggest(measure, measures)}")
         return exact(float(measures[measure](**arguments))), f"{module_name}, computed now"

@@ -65,8 +65,8 @@ def between(low: float, high: float, value: float | None = None) -> Number:
 def parse_printed(text: str) -> Number:
     """Read a number as it was printed: 1.2054, 52.8%, 13.0x, 17.6B, 1,020,224, 1.65e-3, 15.7 MB.
 
-    The last printed digit is taken to be rounded, half a unit either way; whole numbers without a prefix are exact, as
-    counts are. `x` and `B` for bytes are left out; `%` divides by 100; prefixes are decimal.
+    The last printed digit is taken to be rounded, half a unit either way; whole numbers without prefix and unit are
+    exact, as counts are. `%` divides by 100; prefixes are decimal; `x` for a factor and `B` for bytes are left out.
 
     Raises:
         UsageError: it is none.
@@ -82,7 +82,7 @@ def parse_printed(text: str) -> Number:
     power = int(exponent or 0) + _PREFIXES[prefix] - (2 if unit == "%" else 0)
     if abs(power) > 300:
         raise UsageError(f"{text!r}: the exponent is out of range")
-    is_count = not (decimals or exponent or prefix or unit == "%")
+    is_count = not (decimals or exponent or prefix or unit in ("%", "x"))
     half = Decimal(0) if is_count else Decimal(5).scaleb(-len(decimals or "") - 1)
     value, low, high = (
         float((part if sign != "-" else -part).scaleb(power)) for part in (number, number - half, number + half)

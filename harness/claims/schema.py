@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import tomllib
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from harness.claims.expressions import FUNCTIONS, calls_in, names_in, parse_expression
 from harness.claims.fetches import FETCH_KINDS
 from harness.claims.quantities import Number, parse_printed
-from harness.errors import HarnessError, RecordError, UsageError, suggest
+from harness.errors import RecordError, UsageError, suggest
 
-CLAIMS_FILE = "claims.toml"
 MAX_FILE_BYTES = 2**20
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
@@ -203,17 +201,3 @@ def _first_error(error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message
-
-
-def find_claims(folders: Mapping[str, Path]) -> Iterator[LoadedClaims]:
-    """Yield the claim files of plugins, by name of the plugin.
-
-    Raises:
-        HarnessError: one is no claim file.
-    """
-    for _, folder in sorted(folders.items()):
-        if (folder / CLAIMS_FILE).is_file():
-            yield read_claims(folder / CLAIMS_FILE)
-
-
-__all__ = ["Claim", "ClaimFile", "HarnessError", "LoadedClaims", "Predicate", "find_claims", "read_claims"]

@@ -213,10 +213,13 @@ def test_the_command_line(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatc
     assert "harness claims check mine.toml" in capsys.readouterr().out
     assert run_command(["claims", "new", "mine.toml"]) == 2
     assert "is there already" in capsys.readouterr().err
-    # 17.6B / 417M is 42.04 to 42.38: no 42 that is exact
-    assert run_command(["claims", "check", "mine.toml", "--format", "json"]) == 1
-    found = json.loads(capsys.readouterr().out)["claims"][0]
-    assert (found["name"], found["verdict"]) == ("example.X1", "contradicted")
+    # 17.6B / 417M is 42.04 to 42.38
+    template = (tmp_path / "mine.toml").read_text()
+    for factor, exit_code, verdict in (("42x", 0, "confirmed"), ("43x", 1, "contradicted")):
+        (tmp_path / "mine.toml").write_text(template.replace('"42x"', f'"{factor}"'))
+        assert run_command(["claims", "check", "mine.toml", "--format", "json"]) == exit_code
+        found = json.loads(capsys.readouterr().out)["claims"][0]
+        assert (found["name"], found["verdict"]) == ("example.X1", verdict)
     assert run_command(["claims", "check", "mine.toml", "--evidence", "none"]) == 2
     assert "--evidence none: no such folder" in capsys.readouterr().err
     assert run_command(["claims", "check", "none.toml"]) == 2

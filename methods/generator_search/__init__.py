@@ -1,0 +1,1 @@
+"""The "Monolith" claims: a searched equation that generates a model's weights. Nothing but headlines was published."""
