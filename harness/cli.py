@@ -164,6 +164,7 @@ def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
     target_params: opt.TargetParams = None,
     rules: opt.Contest = None,
     parent: opt.Parent = None,
+    claim: opt.Claim = None,
     device: opt.Device = "auto",
     devices: opt.NumDevices = None,
 ) -> None:

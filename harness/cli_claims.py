@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from pathlib import Path
 
 import typer
 
 from harness import cli_options as opt
 from harness.tables import check_format, open_console
+
+DEFAULT_OUT = Path("records", "claims")
 
 claims_app = typer.Typer(help="Published claims, the evidence, and a verdict on each.")
 
@@ -55,6 +59,27 @@ def claims_check(
     claims_view(judged).print_to(open_console(), output_format)
     if any(each.verdict == "contradicted" for _, judgements in judged for each in judgements):
         raise typer.Exit(1)
+
+
+@claims_app.command("run")
+def claims_run(
+    name: opt.ClaimName,
+    budget: opt.Budget = None,
+    out: opt.ClaimRunsOut = DEFAULT_OUT,
+    list_only: opt.ListOnly = False,
+) -> None:
+    """Make the runs that would decide a claim, sealed before their training; goes on where it was stopped."""
+    from harness.claims.files import find_claim
+    from harness.claims.running import make_runs, planned_runs
+
+    runs = list(planned_runs(*find_claim(name), name, out, budget))
+    if list_only:
+        for run in runs:
+            command = shlex.join(["harness", *run.command[3:]])
+            sys.stdout.write(f"{'complete' if run.is_complete else 'missing'}  {command}\n")
+        return
+    make_runs(iter(runs))
+    open_console().print(f"{len(runs)} runs complete in {out}; see: harness claims show {name}")
 
 
 @claims_app.command("cost")

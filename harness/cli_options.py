@@ -46,6 +46,10 @@ Contest = Annotated[str | None, typer.Option(help="A contest's caps: parameter-g
 Parent = Annotated[
     str | None, typer.Option("--from", help="Record folder to start from; what it spent is counted as lineage.")
 ]
+Claim = Annotated[
+    str | None,
+    typer.Option(help="Claim to seal into the record as it stands now: mpo.C5, or FILE#ID of a claim file."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 NumDevices = Annotated[
     int | None,
@@ -140,6 +144,8 @@ JsonOut = Annotated[Path | None, typer.Option("--out", help="Write the JSON docu
 
 # harness claims
 ClaimName = Annotated[str, typer.Argument(help="Name of a claim, such as mpo.C5.")]
+ClaimRunsOut = Annotated[Path, typer.Option("--out", help="Folder of the records.")]
+ListOnly = Annotated[bool, typer.Option("--list", help="List the runs with their commands, make none.")]
 ClaimFileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A claim file, see `harness claims new`.")]
 NewClaimFile = Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")]
 Evidence = Annotated[Path | None, typer.Option(help="Folder of record folders that the claims are judged by.")]

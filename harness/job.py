@@ -45,6 +45,7 @@ class RunRequest:
     target_params: int | None = None
     rules: str | None = None
     parent: str | None = None
+    claim: str | None = None
 
     def resolve_eval_mode(self, context: int) -> EvalMode:
         """Return the eval mode, by default a sliding window of the training context with half of it as stride."""

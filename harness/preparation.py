@@ -13,6 +13,8 @@ import tomli_w
 import torch
 
 from harness.artifact.container import Artifact
+from harness.claims.files import find_claim
+from harness.claims.sealing import make_seal
 from harness.data.shards import TokenData, prepare
 from harness.errors import DataError, RecordError, UsageError
 from harness.files import write_atomic
@@ -266,6 +268,8 @@ def _new_record(setting: Setting, settings: RunSettings, data: TokenData, out: P
         "environment": _environment(setting),
         "lineage": [ancestor.model_dump() for ancestor in setting.parent.lineage] if setting.parent else [],
     }
+    if request.claim is not None:
+        fields["seal"] = make_seal(*find_claim(request.claim), stopping=budget.text).model_dump()
     record = RunRecord(folder=folder, fields=fields)
     if ranks.is_main:
         write_atomic(folder / CONFIG_FILE, tomli_w.dumps(_config_of(request, settings)).encode())

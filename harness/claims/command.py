@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.claims.evidence import Evidence
+from harness.claims.files import find_claims
 from harness.claims.reproduction import Runs
 from harness.claims.schema import ClaimFile, LoadedClaims, read_claims
 from harness.claims.verdict import Judgement, judge
 from harness.errors import UsageError, suggest
 from harness.files import write_atomic
-from harness.registry import CLAIMS_FILE, claim_packages
 
 DEFAULT_RUNS = (Path("records"), Path("comparisons"))
 Judged = list[tuple[LoadedClaims, list[Judgement]]]
@@ -65,19 +64,6 @@ def judge_plugins(run_folders: Sequence[Path]) -> Judged:
     """
     evidence = Evidence(Runs(_present(run_folders)), None)
     return [(loaded, judge(loaded, evidence)) for loaded in find_claims()]
-
-
-def find_claims() -> Iterator[LoadedClaims]:
-    """Yield the claim files of plugins.
-
-    Raises:
-        HarnessError: one is no claim file.
-    """
-    for _, package in sorted(claim_packages().items()):
-        spec = importlib.util.find_spec(package)
-        for folder in (spec.submodule_search_locations or ()) if spec else ():
-            if (path := Path(folder) / CLAIMS_FILE).is_file():
-                yield read_claims(path)
 
 
 def judge_file(path: Path, evidence_folder: Path | None, run_folders: Sequence[Path]) -> Judged:

@@ -29,12 +29,14 @@ class Item:
         call: as in the expression.
         value: as a person reads it.
         origin: folders, or what was counted or computed.
+        seals: hashes of the claims that the runs were sealed for; one empty text for each run that was not.
     """
 
     kind: str
     call: str
     value: str
     origin: str
+    seals: tuple[str, ...] = ()
 
 
 class Evidence:
@@ -75,7 +77,10 @@ class Evidence:
             if isinstance(found, HarnessError):
                 raise found
             number = found.at(alpha) if isinstance(found, Estimate) else found
-            items[call] = Item(kind=FETCH_KINDS[name], call=call, value=number.shown, origin=self._origins[call])
+            seals = self._runs.seals(_specs(arguments)) if FETCH_KINDS[name] == "reproduction" else ()
+            items[call] = Item(
+                kind=FETCH_KINDS[name], call=call, value=number.shown, origin=self._origins[call], seals=seals
+            )
             return number
 
         return fetch
@@ -160,6 +165,11 @@ class Evidence:
 
     def _folders(self, *texts: str) -> str:
         return "; ".join(", ".join(path.name for path in self._runs.select(text).values()) for text in texts)
+
+
+def _specs(arguments: Sequence[Any]) -> list[str]:
+    """The arguments that say which runs: those of the form METHOD/PRESET."""
+    return [each for each in arguments if isinstance(each, str) and "/" in each]
 
 
 def _build(model: str, vocab: int, context: int, overrides: str) -> tuple[Any, Any]:

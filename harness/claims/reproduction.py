@@ -118,6 +118,11 @@ class Runs:
             raise MissingEvidenceError(f"no complete run matches {text!r}")
         return dict(sorted(chosen.items()))
 
+    def seals(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Return the hash of the claim that each run was sealed for, empty for a run that was not."""
+        records = [run.record for text in texts for run in self.read(text).values()]
+        return tuple(record.seal.sha256 if record.seal else "" for record in records)
+
     def read(self, text: str) -> dict[int, Run]:
         """Read the runs of `select`, by seed."""
         return {seed: self._run(folder) for seed, folder in self.select(text).items()}
@@ -255,10 +260,15 @@ def _matches(record: Record, wanted: Mapping[str, str]) -> bool:
     parent = SEED_SUFFIX.sub("", record.lineage[-1].name) if record.lineage else ""
     known = {"budget": record.budget.text, "data": record.data.name, "from": parent}
     for section in ("model", "train", "export"):
-        known |= {f"{section}.{key}": str(value) for key, value in getattr(record.settings, section).items()}
+        known |= {f"{section}.{key}": _plain(value) for key, value in getattr(record.settings, section).items()}
     if unknown := sorted(wanted.keys() - known.keys()):
         # settings of another method: no match, but a key that no record has is a mistake that stays unseen otherwise
         if not any(key.partition(".")[0] in ("model", "train", "export") for key in unknown):
             raise UsageError(f"no key '{unknown[0]}' to choose runs by. {suggest(unknown[0], list(known)[:3])}")
         return False
     return parent == wanted.get("from", "") and all(known[key] == value for key, value in wanted.items())
+
+
+def _plain(value: object) -> str:
+    """A setting as `--set` takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

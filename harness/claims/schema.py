@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import shlex
 import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from harness.claims.expressions import FUNCTIONS, calls_in, names_in, parse_expression
 from harness.claims.fetches import FETCH_KINDS
@@ -22,6 +23,10 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=32)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
 Kind = Literal["arithmetic", "construction", "record", "reproduction"]
+
+
+# options of `harness run` that the plan of a claim sets itself
+_OF_THE_PLAN = ("--seed", "--out", "--claim", "--resume", "--device", "--devices", "--data-dir")
 
 
 class _Part(BaseModel):
@@ -87,6 +92,30 @@ class Predicate(_Part):
         return next((kind for kind in order if kind in kinds), "arithmetic")
 
 
+class Plan(_Part):
+    """Runs that would decide a claim: `harness claims run` makes them, sealed.
+
+    Attributes:
+        arguments: of `harness run`, as typed, without seed, folder and claim; one run each.
+        seeds: 0, 1, ... of each.
+    """
+
+    arguments: tuple[Text, ...] = Field(min_length=1, max_length=64, description="of `harness run`, one run each")
+    seeds: int = Field(3, ge=1, le=1000, description="seeds 0, 1, ... of each")
+
+    @field_validator("arguments")
+    @classmethod
+    def _check_arguments(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        for each in arguments:
+            try:
+                words = shlex.split(each)
+            except ValueError as error:
+                raise ValueError(f"{each!r}: {error}") from None
+            if given := [word for word in words if word.partition("=")[0] in _OF_THE_PLAN]:
+                raise ValueError(f"{each!r}: {given[0]} is set by `harness claims run`; leave it out")
+        return arguments
+
+
 class Claim(_Part):
     """A claim in our words, and what decides it."""
 
@@ -100,6 +129,7 @@ class Claim(_Part):
     cost: str = Field("", max_length=200, description="what that command takes")
     counter: str = Field("", max_length=500, description="command by which the author can see the counter-evidence")
     remark: str = Field("", max_length=4000, description="what follows and what does not, in words")
+    plan: Plan | None = Field(None, description="runs that would decide it, or say something at reduced scale")
     predicates: tuple[Predicate, ...] = ()
 
     @property

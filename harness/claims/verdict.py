@@ -16,6 +16,7 @@ from harness.claims.expressions import Names, evaluate_truth, names_in
 from harness.claims.quantities import Number, Truth, all_of
 from harness.claims.reproduction import MissingEvidenceError
 from harness.claims.schema import Claim, LoadedClaims, Predicate
+from harness.claims.sealing import hash_claim
 from harness.errors import HarnessError
 
 Verdict = Literal["confirmed", "contradicted", "undecided", "unverifiable", "evidence"]
@@ -72,6 +73,13 @@ class Judgement:
     verdict: Verdict
     reduced: Signal
     readings: Mapping[str, Verdict]
+    claim_sha256: str
+
+    @property
+    def standing(self) -> str:
+        """`sealed` where all runs in its evidence were made for it as it stands, else `exploratory`; empty without."""
+        seals = {seal for answer in self.answers for item in answer.items for seal in item.seals}
+        return "" if not seals else "sealed" if seals == {self.claim_sha256} else "exploratory"
 
     @property
     def why(self) -> str:
@@ -119,6 +127,7 @@ def _judge(loaded: LoadedClaims, claim: Claim, answers: Sequence[Answer]) -> Jud
         answers=tuple(answers),
         verdict=_verdict(claim, _main(claim, answers)),
         reduced=_signal(reduced),
+        claim_sha256=hash_claim(loaded, claim),
         readings={reading: _verdict(claim, _main(claim, answers, reading)) for reading in claim.readings},
     )
 

@@ -232,6 +232,24 @@ class AncestorPart(Part):
     spent: SpentPart
 
 
+class SealPart(Part):
+    """What a run was made to decide, fixed before its training.
+
+    Attributes:
+        claim: name of the claim.
+        sha256: of the claim's predicates with the published numbers and margins that they name.
+        margins: as printed, by name.
+        num_seeds: runs that were planned, each with a seed.
+        stopping: budget at which each run stops.
+    """
+
+    claim: str
+    sha256: Sha256
+    margins: dict[str, str]
+    num_seeds: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+    stopping: str
+
+
 class FilePart(Part):
     """Size and hash of another file of the record folder."""
 
@@ -265,6 +283,7 @@ class Record(Part):
     environment: EnvironmentPart
     earlier_environments: list[EnvironmentPart] = []
     lineage: list[AncestorPart] = []
+    seal: SealPart | None = None
     contended: bool | None = None
     files: dict[str, FilePart] = {}
 

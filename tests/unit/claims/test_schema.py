@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import tomli_w
 
-from harness.claims.command import TEMPLATE, find_claims, schema_text
+from harness.claims.command import TEMPLATE, schema_text
+from harness.claims.files import find_claims
 from harness.claims.schema import ClaimFile, read_claims
 from harness.errors import RecordError, UsageError
 

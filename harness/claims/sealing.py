@@ -1,0 +1,51 @@
+"""Sealing: a run says in its record what it was made to decide, before anything is trained.
+
+The hash covers what the verdict hangs on: the predicates, and the published numbers and margins that they name. Words
+may be mended later; a margin, a number or an expression may not, or the run is exploratory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from harness.claims.expressions import names_in
+from harness.claims.schema import Claim, LoadedClaims
+from harness.records.schema import SealPart
+
+
+def make_seal(loaded: LoadedClaims, claim: Claim, *, stopping: str) -> SealPart:
+    """Return the seal of a run for a claim as it stands now.
+
+    Args:
+        loaded: the claim's file.
+        claim: of the file.
+        stopping: budget of the run.
+    """
+    names = _names(claim)
+    return SealPart(
+        claim=loaded.name_of(claim),
+        sha256=hash_claim(loaded, claim),
+        margins={name: margin.value for name, margin in loaded.content.margins.items() if name in names},
+        num_seeds=claim.plan.seeds if claim.plan else 1,
+        stopping=stopping,
+    )
+
+
+def hash_claim(loaded: LoadedClaims, claim: Claim) -> str:
+    """Return the sha256 of what a claim's verdict hangs on, in hex."""
+    names, content = _names(claim), loaded.content
+    printed = {name: fact.value for name, fact in content.facts.items()}
+    printed |= {name: margin.value for name, margin in content.margins.items()}
+    value = {
+        "claim": loaded.name_of(claim),
+        "scale": claim.scale,
+        "stated_reading": claim.stated_reading,
+        "predicates": [[each.holds_if, each.reading, each.is_reduced] for each in claim.predicates],
+        "numbers": {name: value for name, value in printed.items() if name in names},
+    }
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _names(claim: Claim) -> set[str]:
+    return set[str]().union(*(names_in(predicate.tree) for predicate in claim.predicates))

@@ -1,0 +1,94 @@
+"""`harness claims run`: sealed runs, gone on with, and a seal that breaks when the claim is changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from harness.claims.schema import read_claims
+from harness.claims.sealing import hash_claim
+from harness.cli import run_command
+from harness.errors import RecordError
+from harness.records.native import read_record
+
+RUN = "--method dense --preset tiny --budget 1steps --data synthetic"
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    claim = {
+        "id": "C1",
+        "statement": "it learns",
+        "plan": {"arguments": [RUN], "seeds": 2},
+        "predicates": [{"says": "p", "holds_if": 'mean("dense/tiny", "val_bpb") < limit + margin'}],
+    }
+    return {
+        "schema": 1,
+        "source": {"id": "them", "title": "T", "url": "https://example.org", "date": "2026-01-01"},
+        "facts": {"limit": {"value": "9.0", "where": "here"}},
+        "margins": {"margin": {"value": "0.5", "reason": "r"}},
+        "claims": [{**claim, **changes}],
+    }
+
+
+def write(folder: Path, value: dict[str, Any]) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(tomli_w.dumps(value))
+    return path
+
+
+def test_runs_are_sealed_and_a_changed_claim_makes_them_exploratory(tmp_path: Path, capsys) -> None:
+    path, out = write(tmp_path, content()), tmp_path / "runs"
+    arguments = ["claims", "run", f"{path}#C1", "--out", str(out)]
+    assert run_command([*arguments, "--list"]) == 0
+    assert capsys.readouterr().out.count("missing  harness run --method dense") == 2
+    assert run_command(arguments) == 0
+    record = read_record(out / "them.C1" / "run0-seed1")
+    loaded = read_claims(path)
+    assert record.seed == 1
+    assert record.seal is not None
+    assert record.seal.model_dump() == {
+        "claim": "them.C1",
+        "sha256": hash_claim(loaded, loaded.content.claims[0]),
+        "margins": {"margin": "0.5"},
+        "num_seeds": 2,
+        "stopping": "1steps",
+    }
+    made = (out / "them.C1" / "run0-seed0" / "record.json").stat().st_mtime_ns
+    assert run_command(arguments) == 0  # nothing is repeated
+    assert (out / "them.C1" / "run0-seed0" / "record.json").stat().st_mtime_ns == made
+    capsys.readouterr()
+
+    def standing() -> str:
+        run_command(["claims", "check", str(path), "--records", str(out), "--format", "json"])
+        return json.loads(capsys.readouterr().out)["claims"][0]["standing"]
+
+    assert standing() == "sealed"
+    write(tmp_path, content(statement="other words", remark="more words"))
+    assert standing() == "sealed"
+    write(tmp_path, {**content(), "margins": {"margin": {"value": "0.6", "reason": "r"}}})
+    assert standing() == "exploratory"
+
+
+@pytest.mark.parametrize("arguments", ["--method dense --seed 3", "--method dense --out=x", "--method 'dense"])
+def test_what_the_plan_sets_itself_is_refused_in_it(arguments: str, tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"claims.0.plan.arguments: .*(leave it out|No closing quotation)"):
+        read_claims(write(tmp_path, content(plan={"arguments": [arguments]})))
+
+
+def test_wrong_names_and_claims_without_a_plan(tmp_path: Path, capsys) -> None:
+    assert run_command(["claims", "run", "mpo.C99"]) == 2
+    assert "no claim 'mpo.C99'. Did you mean 'mpo.C9'" in " ".join(capsys.readouterr().err.split())
+    assert run_command(["claims", "run", "mpo.C1"]) == 2
+    assert "mpo.C1 has no plan of runs" in capsys.readouterr().err
+    assert run_command(["run", "--method", "dense", "--preset", "tiny", "--budget", "1steps", "--claim", "x#C1"]) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_a_failed_run_is_named(tmp_path: Path, capsys) -> None:
+    path = write(tmp_path, content(plan={"arguments": [f"{RUN} --set width=7"]}))
+    assert run_command(["claims", "run", f"{path}#C1", "--out", str(tmp_path / "runs")]) == 4
+    assert "run0-seed0: the run ended with exit code 2" in " ".join(capsys.readouterr().err.split())
