@@ -56,7 +56,9 @@ def test_loss_and_gradients_are_the_same(name: str) -> None:
     assert plain_loss.item() == pytest.approx(loss.item(), abs=1e-5)
     gradients = stored_gradients(pair)
     for key, parameter in pair.plain.named_parameters():
-        torch.testing.assert_close(parameter.grad, gradients[key], rtol=1e-3, atol=1e-5, msg=lambda m, k=key: f"{k} {m}")
+        torch.testing.assert_close(
+            parameter.grad, gradients[key], rtol=1e-3, atol=1e-5, msg=lambda m, k=key: f"{k} {m}"
+        )
 
 
 @pytest.mark.parametrize("name", METHODS)
