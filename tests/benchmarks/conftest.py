@@ -32,9 +32,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     if rows := config.stash.get(_ROWS, []):
         right = frozenset(range(1, len(_COLUMNS)))
-        table = Table(
-            title="ratios on one thread, side by side", columns=_COLUMNS, rows=rows, right=right
-        )
+        table = Table(title="ratios on one thread, side by side", columns=_COLUMNS, rows=rows, right=right)
         terminalreporter.write_line(table.to_markdown())
     for line in config.stash.get(_LINES, []):
         terminalreporter.write_line(line)
