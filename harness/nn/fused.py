@@ -34,6 +34,12 @@ def soft_cap(z: Tensor, cap: float) -> Tensor:
     return torch.sigmoid(z * (2 / cap)) * (2 * cap) - cap
 
 
+def scaled_sum(x_BTD: Tensor, scale_D: Tensor, y_BTD: Tensor) -> Tensor:
+    """Return x + scale * y: streams (B, T, D), and a scale (D,) of their dtype."""
+    # Autograd multiplies all of y by the 1 that `addcmul` may scale by, before the derivative by the scale.
+    return cast(Tensor, _ScaledSum.apply(x_BTD, scale_D, y_BTD))  # type: ignore[no-untyped-call]
+
+
 def _rms_norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, (x.size(-1),), eps=RMS_EPS)
 
@@ -71,3 +77,18 @@ class _ReLUSquared(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> Tensor:
         (h,) = ctx.saved_tensors
         return torch.add(dy, dy).mul_(h)
+
+
+class _ScaledSum(torch.autograd.Function):
+    """With z = x + s y: dx = dz, ds = sum of dz y over B and T, dy = dz s."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BTD: Tensor, scale_D: Tensor, y_BTD: Tensor) -> Tensor:
+        ctx.save_for_backward(scale_D, y_BTD)
+        return torch.addcmul(x_BTD, scale_D, y_BTD)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dz_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        scale_D, y_BTD = ctx.saved_tensors
+        return dz_BTD, (dz_BTD * y_BTD).sum((0, 1)), dz_BTD * scale_D

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from harness.errors import UsageError
 from harness.nn.config import BackboneConfig
-from harness.nn.fused import soft_cap
+from harness.nn.cross_entropy import capped_cross_entropy, capped_logits
+from harness.nn.fused import scaled_sum
 from harness.nn.layers import (
     MLP,
     Attention,
@@ -56,12 +57,12 @@ class Block(nn.Module):
         if self.residual_mix is None:
             return x_BTD
         keep_D, embed_D = self.residual_mix.to(x_BTD.dtype)
-        return torch.addcmul(keep_D * x_BTD, embed_D, x0_BTD)
+        return scaled_sum(keep_D * x_BTD, embed_D, x0_BTD)
 
 
 def add_scaled(x_BTD: Tensor, scale_D: Tensor | None, y_BTD: Tensor) -> Tensor:
     """Return x + scale * y, all (B, T, D); the scale (D,) is 1 where there is none."""
-    return x_BTD + y_BTD if scale_D is None else torch.addcmul(x_BTD, scale_D.to(y_BTD.dtype), y_BTD)
+    return x_BTD + y_BTD if scale_D is None else scaled_sum(x_BTD, scale_D.to(y_BTD.dtype), y_BTD)
 
 
 class ScheduledBody(nn.Module):
@@ -83,7 +84,7 @@ class ScheduledBody(nn.Module):
         first_half = len(weights)
         for depth, block in enumerate(self.schedule):
             if depth >= first_half and pushed:
-                x_BTD = torch.addcmul(x_BTD, weights[depth - first_half], pushed.pop())
+                x_BTD = scaled_sum(x_BTD, weights[depth - first_half], pushed.pop())
             x_BTD = blocks[block](x_BTD, x0_BTD)
             if depth < first_half:
                 pushed.append(x_BTD)
@@ -136,13 +137,18 @@ class Transformer(Network):
 
     def forward(self, tokens_BT: Tensor, last: int | None = None) -> Tensor:
         """Return float32 logits of shape (B, T, V), or (B, last, V) for the last positions only."""
-        if tokens_BT.size(1) > self.context:
-            raise UsageError(f"input of {tokens_BT.size(1)} tokens, but the model was built for {self.context}")
         x_BTD = self.hidden(tokens_BT)
         return self.logits(x_BTD if last is None else x_BTD[:, -last:])
 
+    def loss(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        """Return the mean cross entropy in nats a token, float32 or wider, shape ()."""
+        z_BTV = self._products(self.hidden(tokens_BT))
+        return capped_cross_entropy(z_BTV.flatten(0, 1), targets_BT.flatten(), self.config.softcap)
+
     def embed(self, tokens_BT: Tensor) -> Tensor:
         """Return the stream (B, T, D) that enters the first block."""
+        if tokens_BT.size(1) > self.context:
+            raise UsageError(f"input of {tokens_BT.size(1)} tokens, but the model was built for {self.context}")
         x_BTD = self.embedding(tokens_BT)
         if self.positions is not None:
             x_BTD = x_BTD + self.positions[: tokens_BT.size(1)]
@@ -157,11 +163,11 @@ class Transformer(Network):
 
     def logits(self, x_BTD: Tensor) -> Tensor:
         """Return the logits (B, T, V) of the stream that leaves the last block, float32 or wider."""
+        return capped_logits(self._products(x_BTD), self.config.softcap)
+
+    def _products(self, x_BTD: Tensor) -> Tensor:
         x_BTD = self.final_norm(x_BTD)
-        z_BTV = self.embedding.unembed(x_BTD) if self.head is None else self.head(x_BTD)
-        z_BTV = z_BTV.to(torch.promote_types(z_BTV.dtype, torch.float32))
-        cap = self.config.softcap
-        return soft_cap(z_BTV, cap) if cap else z_BTV
+        return self.embedding.unembed(x_BTD) if self.head is None else cast(Tensor, self.head(x_BTD))
 
     def _add_positions(self, config: BackboneConfig, context: int) -> None:
         if config.positions == "learned":

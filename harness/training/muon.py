@@ -42,8 +42,8 @@ def orthogonalise(update_MOI: Tensor, dtype: torch.dtype) -> Tensor:
         X = X.mT
     for _ in range(NS_STEPS):
         A = X @ X.mT
-        B = _NS_B * A + _NS_C * A @ A
-        X = _NS_A * X + B @ X
+        B = (_NS_C * A @ A).add_(A.mul_(_NS_B))
+        X = (B @ X).add_(X.mul_(_NS_A))
     return X.transpose(-2, -1) if is_tall else X
 
 

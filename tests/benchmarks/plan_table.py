@@ -1,10 +1,10 @@
 """What `harness plan --device here` foretells against what a run then takes, on this machine.
 
-    python tests/benchmarks/plan_table.py [--steps 60] [--repeats 3] [--data shakespeare]
+    python tests/benchmarks/plan_table.py [--steps 200] [--repeats 1] [--data shakespeare]
 
 Three configurations; each is planned just before it runs, so that both see the machine equally busy. Training seconds
-are those of the record: steps and checkpoints, without export and scoring. Prints a Markdown table. Run it on an idle
-machine.
+are those of the record: steps and checkpoints, without export and scoring. Without `--data` the text is made and short,
+since scoring all of a corpus takes longer than such a training. Prints a Markdown table. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
+from harness.data.synthetic import MarkovSource
 from harness.forecast import make_forecast
 from harness.forecast_schema import Forecast
 from harness.forecast_setup import ForecastRequest
@@ -26,6 +27,7 @@ from harness.runner import start_run
 from harness.tables import Table, fmt
 
 CONFIGURATIONS = (("dense", "small"), ("legendre", "small"), ("recursive", "small"))
+MADE_BYTES = 400_000
 COLUMNS = ("run", "planned s", "measured s", "planned / measured", "planned bytes", "file bytes", "planned peak MB")
 
 
@@ -67,12 +69,15 @@ def rows(data: str, num_steps: int, num_repeats: int) -> Iterator[tuple[str, ...
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=60, help="optimiser steps of each run")
-    parser.add_argument("--repeats", type=int, default=3, help="times each is planned and run; medians are shown")
-    parser.add_argument("--data", default="shakespeare", help="corpus; scoring takes longer than a short training")
+    parser.add_argument("--steps", type=int, default=200, help="optimiser steps of each run")
+    parser.add_argument("--repeats", type=int, default=1, help="times each is planned and run; medians are shown")
+    parser.add_argument("--data", help="corpus; a made text if left out")
     arguments = parser.parse_args()
     title = f"planned and measured, {arguments.steps} steps, median of {arguments.repeats}"
-    cells = list(rows(arguments.data, arguments.steps, arguments.repeats))
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "made.txt"
+        made.write_bytes(MarkovSource().generate(MADE_BYTES, "plan_table"))
+        cells = list(rows(arguments.data or f"text:{made}", arguments.steps, arguments.repeats))
     print(Table(title=title, columns=COLUMNS, rows=cells, right=frozenset(range(1, len(COLUMNS)))).to_markdown())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from harness.errors import RunError, UsageError
 from harness.evaluate import BLOCK_BYTES, iter_windows, score_network
@@ -211,3 +213,43 @@ def test_split_too_short_for_a_challenge_window() -> None:
     mode = EvalMode(mode="challenge", context=16, stride=16)
     with pytest.raises(UsageError, match="too short"):
         score_network(Bigram(torch.zeros(2, 2)), FakeData(np.ones(2, dtype=int)), stream, mode)
+
+
+class Hoarder(Bigram):
+    """Keeps all the logits that it ever gave."""
+
+    def __init__(self, logits_VV: Tensor) -> None:
+        super().__init__(logits_VV)
+        self.hoard: list[Tensor] = []
+
+    def forward(self, tokens_BT: Tensor, last: int | None = None) -> Tensor:
+        self.hoard.append(super().forward(tokens_BT, last))
+        return self.hoard[-1]
+
+
+def peak_bytes_of_scoring(network_class: type[Bigram], num_tokens: int) -> int:
+    """The most that numpy and torch hold beyond the corpus and the network, each counted in a run of its own."""
+    tokens = np.random.default_rng(0).integers(64, size=num_tokens, dtype=np.uint16)
+    stream, data = FakeStream(tokens, num_bytes=num_tokens), FakeData(np.ones(64, dtype=int))
+
+    def score() -> None:
+        score_network(network_class(torch.zeros(64, 64)), data, stream, EvalMode(context=64, stride=32))
+
+    tracemalloc.start()
+    score()
+    numpy_peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        score()
+    assert profiler.profiler is not None
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = np.cumsum([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())])
+    return numpy_peak + int(held.max())
+
+
+def test_memory_does_not_grow_with_the_corpus() -> None:
+    # four batches of windows, and 32; block sums take 32 bytes for each 4,096 of text
+    few, many = (peak_bytes_of_scoring(Bigram, num_tokens) for num_tokens in (4_096, 8 * 4_096))
+    assert many < 1.02 * few
+    hoarded = peak_bytes_of_scoring(Hoarder, 8 * 4_096)
+    assert hoarded > 4 * few, "the measure sees what is kept"

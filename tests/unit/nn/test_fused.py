@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from harness.nn.fused import RMS_EPS, relu_squared, rms_normalise, soft_cap
+from harness.nn.fused import RMS_EPS, relu_squared, rms_normalise, scaled_sum, soft_cap
 
 
 def test_rms_by_hand() -> None:
@@ -41,3 +41,17 @@ def test_soft_cap_is_a_scaled_tanh() -> None:
     z = torch.linspace(-200, 200, 101, dtype=torch.float64)
     torch.testing.assert_close(soft_cap(z, 30.0), 30 * torch.tanh(z / 30))
     assert soft_cap(z, 30.0).abs().max() <= 30
+
+
+def test_scaled_sum_by_hand() -> None:
+    x, scale, y = torch.ones(1, 2, 2), torch.tensor([2.0, -1.0]), torch.tensor([[[3.0, 4.0], [5.0, 6.0]]])
+    assert scaled_sum(x, scale, y).tolist() == [[[7.0, -3.0], [11.0, -5.0]]]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_derivatives_of_a_scaled_sum_are_the_bits_of_autograd(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    leaves = [torch.randn(shape).to(dtype).requires_grad_() for shape in ((3, 50, 7), (7,), (3, 50, 7))]
+    gradient = torch.randn(3, 50, 7).to(dtype)
+    ours = torch.autograd.grad(scaled_sum(*leaves), leaves, gradient)
+    assert all(map(torch.equal, ours, torch.autograd.grad(torch.addcmul(*leaves), leaves, gradient)))
