@@ -58,7 +58,8 @@ def _relations_table(relations: Sequence[FrontierRelation]) -> Table:
         for each in relations
     ]
     return Table(
-        title="area between frontiers: bits/byte at equal bytes, bytes at equal bits/byte, means over what both cover",
+        title="area between frontiers, tune split: bits/byte at equal bytes, bytes at equal bits/byte, over what both "
+        "cover; errors of seeds only",
         columns=("A", "B", "seeds", "A - B", "95% over seeds", "bytes of A", "p (Holm)", "verdict"),
         rows=rows,
         right=frozenset(range(2, 7)),

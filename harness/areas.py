@@ -52,6 +52,7 @@ class Sweep(_Part):
     preset: Label
     budget: Label
     seed: int
+    settings_key: Label
     split: Literal["tune"]
     split_sha256: Label
     eval_mode: _Mode
@@ -126,7 +127,8 @@ def group_sweeps(sweeps: Sequence[Sweep]) -> dict[str, dict[int, Sweep]]:
     """Return the sweeps of each contender by seed.
 
     Raises:
-        UsageError: a seed stands twice, or the sweeps were not scored on the same text in the same mode.
+        UsageError: a seed stands twice, seeds have unlike settings, or sweeps were scored on other text or in another
+            eval mode.
     """
     groups: dict[str, dict[int, Sweep]] = {}
     for sweep in sweeps:
@@ -137,6 +139,11 @@ def group_sweeps(sweeps: Sequence[Sweep]) -> dict[str, dict[int, Sweep]]:
                 "frontiers cannot be compared"
             )
         own = groups.setdefault(sweep.name, {})
+        if own and (other := next(iter(own.values()))).settings_key != sweep.settings_key:
+            raise UsageError(
+                f"{sweep.record} and {other.record} are both {sweep.name}, at other settings, so they are no seeds of "
+                "one thing; compare one of them at a time"
+            )
         if sweep.seed in own:
             raise UsageError(f"{sweep.record}: seed {sweep.seed} of {sweep.name} is there already; leave one out")
         own[sweep.seed] = sweep

@@ -35,12 +35,11 @@ def claims(
 @claims_app.command("show")
 def claims_show(name: opt.ClaimName, records: opt.ClaimRuns = None, output_format: opt.Format = "table") -> None:
     """Show one claim: statement, published numbers, evidence with where it comes from, every reading."""
-    from harness.claims.command import DEFAULT_RUNS, find_judgement, judge_plugins
+    from harness.claims.command import DEFAULT_RUNS, judge_claim
     from harness.claims.views import claim_view
 
     check_format(output_format)
-    judged = judge_plugins(records or DEFAULT_RUNS)
-    claim_view(*find_judgement(judged, name)).print_to(open_console(), output_format)
+    claim_view(*judge_claim(name, records or DEFAULT_RUNS)).print_to(open_console(), output_format)
 
 
 @claims_app.command("check")
@@ -50,14 +49,17 @@ def claims_check(
     records: opt.ClaimRuns = None,
     output_format: opt.Format = "table",
 ) -> None:
-    """Judge the claims of a file from anywhere; exit code 1 if one is contradicted."""
+    """Judge the claims of a file from anywhere; exit code 1 if one is contradicted, 2 if a predicate is wrong."""
     from harness.claims.command import DEFAULT_RUNS, judge_file
     from harness.claims.views import claims_view
 
     check_format(output_format)
     judged = judge_file(file, evidence, records or DEFAULT_RUNS)
     claims_view(judged).print_to(open_console(), output_format)
-    if any(each.verdict == "contradicted" for _, judgements in judged for each in judgements):
+    judgements = [each for _, each_file in judged for each in each_file]
+    if any(answer.is_wrong for each in judgements for answer in each.answers):
+        raise typer.Exit(2)
+    if any(each.verdict == "contradicted" for each in judgements):
         raise typer.Exit(1)
 
 

@@ -123,7 +123,10 @@ def make_grids(*, sizes: str | None, preset: str, match: str | None, target: str
         matched = match if target is None else "params"
         return make_grid(preset=preset, match=matched, target=target, **options)
 
-    return make_ladder(sizes, preset, make)
+    grids = make_ladder(sizes, preset, make)
+    # as within a grid: unlike eval modes share no line
+    eval_context = min(grid.eval_context for grid in grids.values())
+    return {size: grid.model_copy(update={"eval_context": eval_context}) for size, grid in grids.items()}
 
 
 def default_folder(grids: Grids) -> Path:

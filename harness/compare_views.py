@@ -153,7 +153,7 @@ def records_view(paths: Sequence[Path], *, is_pooled: bool = False) -> View:
     runs: dict[tuple[str, str], dict[int, Run]] = {}
     names: dict[str, list[str]] = {}
     for folder, record in read_records(paths):
-        if _is_trial(folder):
+        if is_trial(folder):
             continue
         if record.status != "complete":
             raise UsageError(f"{folder}: the record is {record.status}; finish it with --resume, or leave it out")
@@ -177,7 +177,7 @@ def records_view(paths: Sequence[Path], *, is_pooled: bool = False) -> View:
     return View(tables=list(comparison_tables(title, comparison)), data=comparison_data(comparison))
 
 
-def _is_trial(folder: Path) -> bool:
+def is_trial(folder: Path) -> bool:
     """Whether a record is a trial of a grid's tuning: those were selected among, and are no seeds."""
     places = folder.resolve().parents
     return any(place.name == TUNING_FOLDER and (place.parent / GRID_FILE).exists() for place in places)

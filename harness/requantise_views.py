@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ from harness.errors import UsageError
 from harness.files import write_atomic
 from harness.scoring import EvalMode
 from harness.tables import Table, View, fmt
+from harness.verify.across import settings_key
 
 if TYPE_CHECKING:
     from harness.frontier import BaselinePoint, Frontier
@@ -85,6 +87,7 @@ def _view(
         "preset": network.record.preset,
         "budget": network.record.budget.text,
         "seed": network.record.seed,
+        "settings_key": hashlib.sha256(settings_key(network.record).encode()).hexdigest(),
         "artifact_sha256": network.loaded.artifact.sha256,
         "split": "tune",
         "split_sha256": network.record.data.splits.tune.sha256,

@@ -112,7 +112,7 @@ def _last_below(is_below: Callable[[int], bool]) -> int:
 def _mlp_widths(shape: Shape, target: float, size_of: SizeOf) -> Iterator[int]:
     """Yield inner widths about the one that meets the target, which the method may not be able to have."""
     size, wider_size = size_of(shape), size_of(replace(shape, mlp_width=2 * shape.mlp_width))
-    if size is None or wider_size is None:
+    if size is None or wider_size is None or wider_size <= size:
         return
     wanted = shape.mlp_width * (1 + (target - size) / (wider_size - size))
     least, most = shape.mlp_width / MAX_MLP_STRETCH, shape.mlp_width * MAX_MLP_STRETCH

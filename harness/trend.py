@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +58,8 @@ class Trend:
         low: lower end of the 95% interval of the slope by both errors; None for a single seed.
         high: upper end.
         p_holm: of no slope, corrected for the number of trends (Holm); None for a single seed.
+        better_at_ends: name of the contender that is better beyond chance at the smallest and at the largest size; None
+            where that is not settled.
     """
 
     first: str
@@ -70,6 +71,7 @@ class Trend:
     slope: float
     over_seeds: Interval | None
     over_text: Interval
+    better_at_ends: tuple[str | None, str | None]
     low: float | None = None
     high: float | None = None
     p_holm: float | None = None
@@ -81,14 +83,16 @@ class Trend:
             return "not settled: one seed"
         if self.p_holm >= ALPHA:
             return "not settled"
-        positions = [math.log2(number) for number in self.num_params]
-        middle = fmean(positions)
-        smallest, largest = (
-            fmean(self.differences) + self.slope * (at - middle) for at in (min(positions), max(positions))
-        )
-        if smallest * largest <= 0:
+        at_smallest, at_largest = self.better_at_ends
+        if at_smallest and at_largest and at_smallest != at_largest:
             return "the order turns round"
-        return "the gap grows" if abs(largest) > abs(smallest) else "the gap shrinks"
+        is_rising = self.slope > 0
+        # below zero A is better: where the better one is known, its lead is the gap
+        match at_smallest or at_largest:
+            case None:
+                return f"A - B {'rises' if is_rising else 'falls'}"
+            case leader:
+                return "the gap grows" if is_rising == (leader == self.second) else "the gap shrinks"
 
 
 def find_trends(rungs: Sequence[Rung]) -> list[Trend]:
@@ -120,7 +124,17 @@ def _trend(rungs: Sequence[Rung], first: str, second: str) -> Trend | None:
         slope=float(slopes.mean()),
         over_seeds=paired_interval(slopes.tolist()) if len(seeds) > 1 else None,
         over_text=_over_text([(a, b) for _, _, a, b in pairs], seeds, weights),
+        better_at_ends=_better_at_ends(rungs, pairs[0][1], pairs[-1][1], first, second),
     )
+
+
+def _better_at_ends(
+    rungs: Sequence[Rung], smallest: str, largest: str, first: str, second: str
+) -> tuple[str | None, str | None]:
+    relations = {rung.size: rung.relation(first, second) for rung in rungs}
+    ends = (relations[smallest], relations[largest])
+    found = tuple(None if end is None else end.better for end in ends)
+    return found[0], found[1]
 
 
 def _num_params(first: Group, second: Group) -> float | None:
@@ -141,6 +155,8 @@ def _over_text(pairs: Sequence[tuple[Group, Group]], seeds: Sequence[int], weigh
     blocks = [group.runs[seed].blocks for pair in pairs for group in pair for seed in seeds]
     if any(not np.array_equal(each.block_bytes, blocks[0].block_bytes) for each in blocks):
         raise UsageError("the sizes were not scored on the same text in the same blocks, so they make no ladder")
+    if len({(each.context, each.stride) for each in blocks}) > 1:
+        raise UsageError("the sizes were scored in unlike eval modes, so they make no ladder; start a new one")
     # the slope is a weighted sum over sizes of nats of A less those of B
     sides = [
         sum(

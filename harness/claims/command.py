@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.claims.evidence import Evidence
-from harness.claims.files import find_claims
+from harness.claims.files import find_claim, find_claims
 from harness.claims.reproduction import Runs
 from harness.claims.schema import ClaimFile, LoadedClaims, read_claims
 from harness.claims.verdict import Judgement, judge
-from harness.errors import UsageError, suggest
+from harness.errors import UsageError
 from harness.files import write_atomic
 
 DEFAULT_RUNS = (Path("records"), Path("comparisons"))
@@ -56,14 +56,15 @@ holds_if = "params_before / params_after == factor"
 """
 
 
-def judge_plugins(run_folders: Sequence[Path]) -> Judged:
-    """Judge the claims of all plugins by the runs under some folders.
+def judge_plugins(run_folders: Sequence[Path], source: str | None = None) -> Judged:
+    """Judge the claims of all plugins, or of one source, by the runs under some folders.
 
     Raises:
         HarnessError: a claim file is wrong.
     """
     evidence = Evidence(Runs(_present(run_folders)), None)
-    return [(loaded, judge(loaded, evidence)) for loaded in find_claims()]
+    files = [loaded for loaded in find_claims() if source in (None, loaded.content.source.id)]
+    return [(loaded, judge(loaded, evidence)) for loaded in files]
 
 
 def judge_file(path: Path, evidence_folder: Path | None, run_folders: Sequence[Path]) -> Judged:
@@ -84,16 +85,15 @@ def judge_file(path: Path, evidence_folder: Path | None, run_folders: Sequence[P
     return [(loaded, judge(loaded, Evidence(Runs(folders), evidence_folder)))]
 
 
-def find_judgement(judged: Judged, name: str) -> tuple[LoadedClaims, Judgement]:
-    """Return a claim by its name, such as mpo.C5.
+def judge_claim(name: str, run_folders: Sequence[Path]) -> tuple[LoadedClaims, Judgement]:
+    """Judge one claim of a plugin, such as mpo.C5, beside the others of its file.
 
     Raises:
         UsageError: there is none of that name.
     """
-    known = {each.name: (loaded, each) for loaded, judgements in judged for each in judgements}
-    if name not in known:
-        raise UsageError(f"no claim '{name}'. {suggest(name, known)}")
-    return known[name]
+    found, _ = find_claim(name)
+    judged = judge_plugins(run_folders, found.content.source.id)
+    return next((loaded, each) for loaded, judgements in judged for each in judgements if each.name == name)
 
 
 def write_template(path: Path) -> None:

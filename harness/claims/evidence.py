@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,14 @@ from typing import Any
 from harness.claims.fetches import FETCH_KINDS, FETCHES
 from harness.claims.quantities import Number, exact
 from harness.claims.reproduction import Estimate, MissingEvidenceError, Runs
+from harness.claims.statements import find_stated, read_submission
 from harness.errors import HarnessError, MissingExtraError, UsageError, missing_extra, suggest
-from harness.records.safeio import index_lines, read_json
+from harness.records.safeio import MAX_INTEGER, index_lines, read_json
+from harness.records.submission import Submission
 
 MEASURES_MODULE = "measures"
+# Arguments of measures: sizes of arrays, and numbers that are none.
+_LARGEST_SIZE, _LARGEST_ARGUMENT = 4096, 1e18
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,13 +49,14 @@ class Evidence:
 
     Args:
         runs: our own records.
-        folder: record folders of others, for `field`; None where there are none.
+        folder: record folders of others, for `stated` and `field`; None where there are none.
     """
 
     def __init__(self, runs: Runs, folder: Path | None) -> None:
         self._runs, self._folder = runs, folder
         self._kept: dict[str, Number | Estimate | HarnessError] = {}
         self._origins: dict[str, str] = {}
+        self._submissions: dict[Path, Submission] = {}
 
     def fetches(self, alpha: float, items: dict[str, Item]) -> dict[str, Callable[..., Number]]:
         """Return the functions of the language, by name.
@@ -68,8 +74,9 @@ class Evidence:
             call = _call_text(name, arguments, keywords)
             if call not in self._kept:
                 try:
+                    _check_call(name, function, arguments, keywords)
                     self._kept[call], self._origins[call] = function(*arguments, **keywords)
-                except MissingExtraError as error:
+                except (MissingExtraError, ModuleNotFoundError) as error:
                     self._kept[call] = MissingEvidenceError(str(error))
                 except HarnessError as error:
                     self._kept[call] = error
@@ -126,16 +133,37 @@ class Evidence:
             raise missing_extra(f"measure({name!r})", "train") from error
         if measure not in measures:
             raise UsageError(f"measure(): {plugin} has no '{measure}'. {suggest(measure, measures)}")
-        return exact(float(measures[measure](**arguments))), f"{module_name}, computed now"
+        if too_large := [key for key, value in arguments.items() if not _is_measurable(value)]:
+            raise UsageError(f"measure(): {too_large[0]} is no number between 0 and {_LARGEST_ARGUMENT:g}")
+        try:
+            return exact(float(measures[measure](**arguments))), f"{module_name}, computed now"
+        except HarnessError:
+            raise
+        except Exception as error:  # arguments of strangers, beyond what a measure was made for
+            raise UsageError(f"measure({name!r}): {type(error).__name__}: {error}") from error
 
-    def _fetch_field(self, folder: str, file: str, key: str) -> tuple[Number, str]:
+    def _place(self, folder: str) -> Path:
+        """Return a folder inside the evidence folder."""
         if self._folder is None:
             raise MissingEvidenceError("no --evidence folder was given")
         place = (self._folder / folder).resolve()
-        if not place.is_relative_to(self._folder.resolve()) or Path(file).name != file:
-            raise UsageError(f"field(): {folder}/{file} lies outside of the evidence folder")
+        if not place.is_relative_to(self._folder.resolve()):
+            raise UsageError(f"{folder} lies outside of the evidence folder")
+        return place
+
+    def _fetch_stated(self, folder: str, quantity: str, source: str, *, stage: str = "") -> tuple[Number, str]:
+        place = self._place(folder)
+        if place not in self._submissions:
+            self._submissions[place] = read_submission(place)
+        found = find_stated(self._submissions[place], quantity, source, stage)
+        return found.number, f"{folder}/{found.place}"
+
+    def _fetch_field(self, folder: str, file: str, key: str) -> tuple[Number, str]:
+        place = self._place(folder)
+        if Path(file).name != file:
+            raise UsageError(f"field(): {file!r} is no name of a file")
         if not (place / file).is_file():
-            raise MissingEvidenceError(f"{self._folder / folder / file} is not there")
+            raise MissingEvidenceError(f"{folder}/{file} is not there")
         value, text = read_json(place, file)
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
@@ -143,6 +171,9 @@ class Evidence:
             raise MissingEvidenceError(f"{folder}/{file} has no number under {key}")
         line = index_lines(text).get(key)
         return exact(float(value)), f"{folder}/{file}{f':{line}' if line else ''} {key}"
+
+    def _fetch_missing(self, what: str) -> tuple[Number, str]:
+        raise MissingEvidenceError(what)
 
     def _fetch_runs(self, text: str) -> tuple[Number, str]:
         try:
@@ -165,6 +196,33 @@ class Evidence:
 
     def _folders(self, *texts: str) -> str:
         return "; ".join(", ".join(path.name for path in self._runs.select(text).values()) for text in texts)
+
+
+def _is_measurable(value: Any) -> bool:
+    """Whether an argument of a measure is a text, or a number that it can take; whole ones are sizes of arrays."""
+    if isinstance(value, str):
+        return True
+    largest = _LARGEST_SIZE if isinstance(value, int) and value < _LARGEST_SIZE**2 else _LARGEST_ARGUMENT
+    return isinstance(value, (int, float)) and 0 <= value <= largest
+
+
+def _check_call(name: str, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+    """Refuse arguments that a fetch does not take.
+
+    Raises:
+        UsageError: one is missing, too many, of another kind, or a number below 0.
+    """
+    signature = inspect.signature(function)
+    try:
+        bound = signature.bind(*arguments, **keywords)
+    except TypeError as error:
+        raise UsageError(f"{name}(): {error}") from None
+    for key, value in bound.arguments.items():
+        wanted = signature.parameters[key].annotation
+        if wanted == "str" and not isinstance(value, str):
+            raise UsageError(f"{name}(): {key} is a text in quotes")
+        if wanted in ("int", "int | None") and not (isinstance(value, int) and 0 < value <= MAX_INTEGER):
+            raise UsageError(f"{name}(): {key} is a whole number above 0")
 
 
 def _specs(arguments: Sequence[Any]) -> list[str]:

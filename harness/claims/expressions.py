@@ -90,6 +90,20 @@ FUNCTIONS: Mapping[str, tuple[Callable[..., Value], int, int]] = {
 }
 
 
+LANGUAGE = (
+    ("name", "a fact or margin of the claim file, within the limits of its print"),
+    ("1.5, 2e9", "a number, exactly"),
+    ("+ - * / **", "arithmetic, the limits carried along"),
+    ("a < b, a <= b, a > b, a >= b", "yes or no where all numbers within the limits agree, else undecided"),
+    ("a == b, a != b", "whether both can be one number within their limits"),
+    ("and or not", "of three values: yes, no, undecided"),
+    ("abs sqrt log log2 exp floor", "of one number"),
+    ("min max sum", "of up to 12 numbers"),
+    ("within(a, b, margin)", "whether a is no further than the margin from b"),
+    ("exactly(a)", "the number as printed, without its limits"),
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Names:
     """What an expression may name.
@@ -128,6 +142,11 @@ def names_in(tree: ast.expr) -> set[str]:
 def calls_in(tree: ast.expr) -> set[str]:
     """Return the functions that an expression calls."""
     return {cast(ast.Name, node.func).id for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+def asks_equality(tree: ast.expr) -> bool:
+    """Whether an expression asks if two numbers are, or are not, one."""
+    return any(isinstance(node, (ast.Eq, ast.NotEq)) for node in ast.walk(tree))
 
 
 def _check(node: ast.AST, depth: int) -> None:
@@ -243,10 +262,7 @@ def _call(tree: ast.Call, names: Names) -> Value:
     if name in names.fetches:
         arguments = [_argument(argument, names) for argument in tree.args]
         keywords = {cast(str, keyword.arg): _argument(keyword.value, names) for keyword in tree.keywords}
-        try:
-            return names.fetches[name](*arguments, **keywords)
-        except TypeError as error:
-            raise UsageError(f"{name}(): {str(error).partition('() ')[2] or error}") from error
+        return names.fetches[name](*arguments, **keywords)
     if name not in FUNCTIONS:
         raise UsageError(f"no function '{name}'. {suggest(name, [*FUNCTIONS, *names.fetches])}")
     function, least, most = FUNCTIONS[name]
@@ -257,9 +273,9 @@ def _call(tree: ast.Call, names: Names) -> Value:
 
 
 def _argument(node: ast.expr, names: Names) -> Any:
-    """An argument of a fetch: a text, a number as it is, or a number with limits."""
+    """An argument of a fetch: a text, a plain number where it is exact, or a number with limits."""
     value = evaluate(node, names)
-    if isinstance(value, Number) and isinstance(node, ast.Constant):
+    if isinstance(value, Number) and value.is_exact:
         return int(value.value) if value.value == int(value.value) else value.value
     return value
 

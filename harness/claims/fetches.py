@@ -28,13 +28,23 @@ FETCHES = {
     ),
     "measure": FetchInfo(
         "construction",
-        'measure("legendre.condition", degree=5, layers=11)',
+        'measure("legendre.legendre_condition", degree=5, layers=11)',
         "a number that a method measures of its own mathematics: a condition number, the error of an identity",
     ),
     "field": FetchInfo(
         "record",
         'field("their-run", "submission.json", "val_bpb")',
         "a number in a JSON file of a record folder under --evidence, by its keys joined with dots",
+    ),
+    "stated": FetchInfo(
+        "record",
+        'stated("their-run", "bpb", "log", stage="sliding")',
+        "what a record folder under --evidence states, read as by `harness verify`: quantity, source, stage",
+    ),
+    "missing": FetchInfo(
+        "record",
+        'missing("the configuration that the authors ran") == 1',
+        "evidence that would decide and that nobody has: the predicate stays undecided and says so",
     ),
     "runs": FetchInfo(
         "reproduction",

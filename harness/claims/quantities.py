@@ -87,6 +87,8 @@ def parse_printed(text: str) -> Number:
     value, low, high = (
         float((part if sign != "-" else -part).scaleb(power)) for part in (number, number - half, number + half)
     )
+    if not math.isfinite(value):
+        raise UsageError(f"{text[:40]!r}: the number is out of range")
     return Number(value=value, low=min(low, high), high=max(low, high))
 
 

@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.claims.quantities import Number, between
+from harness.compare_views import is_trial
 from harness.comparison import FIGURES, Run, read_run
 from harness.errors import RecordError, UsageError, suggest
 from harness.records.native import RECORD_FILE, read_record
 from harness.records.schema import Record
 from harness.stats import Interval, bootstrap_difference, combined_error, half_width
+from harness.verify.across import settings_key
 
 # Figures of the test split whose error over the text is known from block scores.
 _BLOCKS = {
@@ -79,14 +81,14 @@ class Runs:
 
     @cached_property
     def _found(self) -> list[Found]:
-        places = sorted(path.parent for folder in self._folders for path in folder.rglob(RECORD_FILE))
+        places = sorted(path.parent.resolve() for folder in self._folders for path in folder.rglob(RECORD_FILE))
         found = []
         for place in dict.fromkeys(places):
             try:
                 record = read_record(place)
             except RecordError:
                 continue  # a stranger's file of that name; `harness verify` says what is wrong with it
-            if record.status == "complete" and not any(part.name == "tuning" for part in place.parents):
+            if record.status == "complete" and not is_trial(place):
                 found.append(Found(place, record))
         return found
 
@@ -97,26 +99,26 @@ class Runs:
         settings such as model.chi.
 
         Raises:
-            UsageError: the text is not of that form, or a seed stands twice.
-            MissingEvidenceError: none matches.
+            UsageError: the text is not of that form.
+            MissingEvidenceError: none matches, or those that do are not seeds of one thing.
         """
         name, *filters = (part.strip() for part in text.split(","))
         wanted = dict(part.partition("=")[::2] for part in filters)
         if "/" not in name or any("=" not in part for part in filters):
             raise UsageError(f"{text!r}: write METHOD/PRESET, then key=value, parted by commas")
         method, _, preset = name.partition("/")
-        chosen: dict[int, Path] = {}
+        chosen: dict[int, Found] = {}
         for folder, record in self._found:
             if (record.method.name, record.preset) != (method, preset) or not _matches(record, wanted):
                 continue
             if record.seed in chosen:
-                raise UsageError(
-                    f"{text!r}: {chosen[record.seed].name} and {folder.name} have one seed; say more, such as budget="
-                )
-            chosen[record.seed] = folder
+                first = chosen[record.seed].folder
+                raise MissingEvidenceError(f"{text!r}: {first.name} and {folder.name} have one seed; say more")
+            chosen[record.seed] = Found(folder, record)
         if not chosen:
             raise MissingEvidenceError(f"no complete run matches {text!r}")
-        return dict(sorted(chosen.items()))
+        _check_alike(text, list(chosen.values()))
+        return {seed: chosen[seed].folder for seed in sorted(chosen)}
 
     def seals(self, texts: Sequence[str]) -> tuple[str, ...]:
         """Return the hash of the claim that each run was sealed for, empty for a run that was not."""
@@ -157,7 +159,7 @@ class Runs:
         error = _spread(text, values) * math.sqrt(1 + 1 / n)
         parts = [_interval(error, n - 1)]
         if num_tokens is not None:
-            parts.append(fmean_sampling_error(list(runs.values()), figure, num_tokens))
+            parts.append(sampling_error(list(runs.values()), figure, num_tokens))
         total, degrees = combined_error(parts)
         return Estimate(value=fmean(values), error=total, degrees=degrees)
 
@@ -170,6 +172,8 @@ class Runs:
     def ratio(self, first: str, second: str, figure: str) -> Estimate:
         """Return A over B, geometric mean over common seeds, by the errors of seeds and of text."""
         pairs = self._pairs(first, second)
+        if any(figure_of(run.record, figure) <= 0 for pair in pairs for run in pair):
+            raise MissingEvidenceError(f"{figure} is not above 0 in every run, so it has no ratio")
         values = [math.log(figure_of(a.record, figure) / figure_of(b.record, figure)) for a, b in pairs]
         # d log(A / B) = (dA - A / B dB) / A
         means = [fmean(figure_of(run.record, figure) for run in side) for side in zip(*pairs, strict=True)]
@@ -203,6 +207,20 @@ class Runs:
         return Estimate(value=fmean(values), error=error, degrees=degrees)
 
 
+def _check_alike(text: str, found: Sequence[Found]) -> None:
+    """Refuse runs that are not seeds of one thing."""
+    for folder, record in found[1:]:
+        if _kind(record) != _kind(found[0].record):
+            raise MissingEvidenceError(
+                f"{text!r}: {found[0].folder.name} and {folder.name} differ in settings, text or eval mode; say more"
+            )
+
+
+def _kind(record: Record) -> tuple[object, ...]:
+    mode = record.metrics.test.eval_mode if record.metrics.test else None
+    return settings_key(record), record.data.splits.test.sha256, mode
+
+
 def figure_of(record: Record, figure: str) -> float:
     """Return a figure of a record by its name in `record.json`.
 
@@ -221,7 +239,7 @@ def figure_of(record: Record, figure: str) -> float:
     return value
 
 
-def fmean_sampling_error(runs: Sequence[Run], figure: str, num_tokens: int) -> Interval:
+def sampling_error(runs: Sequence[Run], figure: str, num_tokens: int) -> Interval:
     """Return the error of a figure scored on a random sample of the text, from the spread between its blocks.
 
     Raises:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import shlex
 import tomllib
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -130,7 +132,7 @@ class Claim(_Part):
     counter: str = Field("", max_length=500, description="command by which the author can see the counter-evidence")
     remark: str = Field("", max_length=4000, description="what follows and what does not, in words")
     plan: Plan | None = Field(None, description="runs that would decide it, or say something at reduced scale")
-    predicates: tuple[Predicate, ...] = ()
+    predicates: tuple[Predicate, ...] = Field((), max_length=50)
 
     @property
     def readings(self) -> list[str]:
@@ -158,14 +160,14 @@ class ClaimFile(_Part):
 
     schema_version: Literal[1] = Field(alias="schema")
     source: Source
-    facts: dict[Name, Fact] = {}
-    margins: dict[Name, Margin] = {}
-    claims: tuple[Claim, ...] = Field(min_length=1)
+    facts: dict[Name, Fact] = Field({}, max_length=2000)
+    margins: dict[Name, Margin] = Field({}, max_length=200)
+    claims: tuple[Claim, ...] = Field(min_length=1, max_length=500)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        ids = [claim.id for claim in self.claims]
-        if twice := next((each for each in ids if ids.count(each) > 1), None):
+        counts = Counter(claim.id for claim in self.claims)
+        if twice := next((each for each, count in counts.items() if count > 1), None):
             raise ValueError(f"claim {twice} stands twice")
         if both := self.facts.keys() & self.margins.keys():
             raise ValueError(f"{min(both)} is a fact and a margin")
@@ -192,7 +194,7 @@ def _said(where: str, check: Any) -> None:
         raise ValueError(f"{where}: {error}") from None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LoadedClaims:
     """A claim file and where it lies."""
 
@@ -202,6 +204,16 @@ class LoadedClaims:
     def name_of(self, claim: Claim) -> str:
         """The name of a claim across files."""
         return f"{self.content.source.id}.{claim.id}"
+
+
+@cache
+def numbers_of(loaded: LoadedClaims, factor: float) -> Mapping[str, Number]:
+    """Return facts and margins by name, the margins times a factor."""
+    found = {name: fact.number for name, fact in loaded.content.facts.items()}
+    for name, margin in loaded.content.margins.items():
+        value = factor * margin.number.value
+        found[name] = Number(value=value, low=value, high=value)
+    return found
 
 
 def read_claims(path: Path) -> LoadedClaims:

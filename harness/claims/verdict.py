@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.claims.evidence import Evidence, Item
-from harness.claims.expressions import Names, evaluate_truth, names_in
-from harness.claims.quantities import Number, Truth, all_of
+from harness.claims.expressions import Names, asks_equality, evaluate_truth, names_in
+from harness.claims.quantities import Truth, all_of
 from harness.claims.reproduction import MissingEvidenceError
-from harness.claims.schema import Claim, LoadedClaims, Predicate
+from harness.claims.schema import Claim, LoadedClaims, Predicate, numbers_of
 from harness.claims.sealing import hash_claim
 from harness.errors import HarnessError
 
@@ -27,6 +27,10 @@ _SMALLEST_ALPHA = 1e-9
 _NUM_HALVINGS = 40
 
 
+class WrongPredicateError(MissingEvidenceError):
+    """A predicate that cannot be asked: it stays undecided, and the others are asked."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
     """What the evidence says of one predicate.
@@ -36,6 +40,7 @@ class Answer:
         truth: yes, no, or undecided.
         items: evidence that was fetched.
         missing: why it could not be asked; empty where it was.
+        is_wrong: whether that is a mistake in the claim file.
         p_value: level at which the answer of the point estimates ceases; None where no run of ours is in it.
         alpha: level that it was asked at, after Holm.
         truth_at_half_margin: the answer at half of its margins; None where undecided or without margins.
@@ -47,6 +52,7 @@ class Answer:
     truth: Truth
     items: tuple[Item, ...] = ()
     missing: str = ""
+    is_wrong: bool = False
     p_value: float | None = None
     alpha: float = ALPHA
     truth_at_half_margin: Truth = None
@@ -105,8 +111,7 @@ def judge(loaded: LoadedClaims, evidence: Evidence) -> list[Judgement]:
         loaded: the claims.
         evidence: where it comes from.
 
-    Raises:
-        HarnessError: a predicate calls a function wrongly; names claim and predicate.
+    A predicate that calls a function wrongly stays undecided and says so.
     """
     asked = [(claim, predicate) for claim in loaded.content.claims for predicate in claim.predicates]
     answers = {id(predicate): _ask_first(loaded, claim, predicate, evidence) for claim, predicate in asked}
@@ -120,7 +125,7 @@ def judge(loaded: LoadedClaims, evidence: Evidence) -> list[Judgement]:
 
 
 def _judge(loaded: LoadedClaims, claim: Claim, answers: Sequence[Answer]) -> Judgement:
-    reduced = [each.truth for each in answers if each.predicate.is_reduced]
+    reduced = [each.truth for each in answers if each.predicate.is_reduced and not each.missing]
     return Judgement(
         name=loaded.name_of(claim),
         claim=claim,
@@ -163,32 +168,24 @@ def _ask(
 
     Raises:
         MissingEvidenceError: evidence is not there.
-        HarnessError: the predicate is wrong; names claim and predicate.
+        WrongPredicateError: the predicate calls a function wrongly, or computes no finite number.
     """
     items: dict[str, Item] = {}
-    names = Names(facts=_facts(loaded, factor), fetches=evidence.fetches(alpha, items))
+    names = Names(facts=numbers_of(loaded, factor), fetches=evidence.fetches(alpha, items))
     try:
         return evaluate_truth(predicate.tree, names), items
     except MissingEvidenceError:
         raise
     except HarnessError as error:
-        where = f"{loaded.path}: claim {claim.id}, {predicate.says!r}"
-        raise type(error)(f"{where}: {error}") from error
-
-
-def _facts(loaded: LoadedClaims, factor: float) -> dict[str, Number]:
-    facts = {name: fact.number for name, fact in loaded.content.facts.items()}
-    for name, margin in loaded.content.margins.items():
-        number = margin.number
-        facts[name] = Number(value=factor * number.value, low=factor * number.low, high=factor * number.high)
-    return facts
+        raise WrongPredicateError(f"wrong predicate: {error}") from error
 
 
 def _ask_first(loaded: LoadedClaims, claim: Claim, predicate: Predicate, evidence: Evidence) -> Answer:
     try:
         truth, items = _ask(loaded, claim, predicate, evidence, alpha=ALPHA)
     except MissingEvidenceError as error:
-        return Answer(predicate=predicate, truth=None, missing=str(error))
+        is_wrong = isinstance(error, WrongPredicateError)
+        return Answer(predicate=predicate, truth=None, missing=str(error), is_wrong=is_wrong)
     p_value = _p_value(loaded, claim, predicate, evidence) if predicate.kind == "reproduction" else None
     return Answer(predicate=predicate, truth=truth, items=tuple(items.values()), p_value=p_value)
 
@@ -203,7 +200,8 @@ def _p_value(loaded: LoadedClaims, claim: Claim, predicate: Predicate, evidence:
         return None
     low, high = math.log(_SMALLEST_ALPHA), 0.0
     if answer(_SMALLEST_ALPHA) == of_points:
-        return _SMALLEST_ALPHA
+        # that two numbers may be one is no rejection of anything, however wide their limits
+        return 1.0 if asks_equality(predicate.tree) else _SMALLEST_ALPHA
     for _ in range(_NUM_HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if answer(math.exp(middle)) == of_points else (middle, high)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from harness.claims.expressions import names_in
+from harness.claims.expressions import LANGUAGE, names_in
 from harness.claims.fetches import FETCHES
 from harness.claims.schema import LoadedClaims
 from harness.claims.verdict import Answer, Judgement
@@ -54,11 +54,14 @@ def cost_view(judged: Judged) -> View:
 
 
 def language_view() -> View:
-    """Show the functions of the language that fetch evidence."""
+    """Show the language of predicates and its functions."""
     rows = [(info.call, info.kind, info.summary) for info in FETCHES.values()]
     return View(
-        tables=[Table(title="functions that fetch evidence", columns=("call", "kind", "gives"), rows=rows)],
-        data={"functions": {name: info._asdict() for name, info in FETCHES.items()}},
+        tables=[
+            Table(title="the language of predicates", columns=("what", "means"), rows=LANGUAGE),
+            Table(title="functions that fetch evidence", columns=("call", "kind", "gives"), rows=rows),
+        ],
+        data={"language": dict(LANGUAGE), "functions": {name: info._asdict() for name, info in FETCHES.items()}},
     )
 
 

@@ -79,15 +79,9 @@ def num_without_blocks(low: float, high: float, small: float) -> float:
     return sum(each.table_params >= small for each in matching(low, high))
 
 
-def tokens_a_second(params: float, flops_a_second: float) -> float:
-    """Tokens a second at two operations a parameter and token, every weight multiplied as stored or as generated."""
-    return flops_a_second / (2 * params)
-
-
 MEASURES: Mapping[str, Callable[..., float]] = {
     "num_configurations": num_configurations,
     "least_table_share": least_table_share,
     "least_block_factor": least_block_factor,
     "num_without_blocks": num_without_blocks,
-    "tokens_a_second": tokens_a_second,
 }

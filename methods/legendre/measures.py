@@ -30,16 +30,18 @@ def largest_product(degree: int, layers: int) -> float:
 
 
 @torch.no_grad()
-def degree0_difference(layers: int) -> float:
-    """Largest difference between the weights of two layers at degree 0, with the layer scales as they begin."""
+def degree0_difference(layers: int, trained: str) -> float:
+    """Largest difference between the weights of two layers at degree 0; `trained`: with scales apart, yes or no."""
     generator = _degree_zero(layers)
+    if trained == "yes":
+        generator.layer_scales.copy_(torch.linspace(0.5, 1.5, layers))
     weights = [generator.generate(index) for index in range(layers)]
     return float(max((weight - weights[0]).abs().max() for weight in weights))
 
 
 @torch.no_grad()
 def degree0_ratio(layers: int) -> float:
-    """The same where the layers' scales have been trained apart: how far weights are from one another's multiples."""
+    """With the layers' scales trained apart: how far weights are from multiples of one another."""
     generator = _degree_zero(layers)
     generator.layer_scales.copy_(torch.linspace(0.5, 1.5, layers))
     weights = [generator.generate(index) / generator.layer_scales[index] for index in range(layers)]

@@ -71,6 +71,7 @@ def put_sweep(folder: Path, method: str, seed: int, points: Points, **changes: A
         "preset": "small",
         "budget": "200steps",
         "seed": seed,
+        "settings_key": "ef" * 32,
         "split": "tune",
         "split_sha256": "ab" * 32,
         "eval_mode": {"mode": "sliding", "context": 32, "stride": 16},
@@ -117,6 +118,9 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, capsys) -> None:
     assert "scored on other text" in " ".join(capsys.readouterr().err.split())
     assert run_command(["compare", "--frontiers", str(first), str(first)]) == 2
     assert "seed 0 of dense/small, 200steps is there already" in " ".join(capsys.readouterr().err.split())
+    unlike = put_sweep(tmp_path, "dense", 1, CURVE, settings_key="00" * 32)
+    assert run_command(["compare", "--frontiers", str(first), str(unlike)]) == 2
+    assert "at other settings" in " ".join(capsys.readouterr().err.split())
     assert run_command(["compare", "--frontiers"]) == 2
     assert run_command(["compare", "--frontiers", str(first), "--budget", "2steps"]) == 2
     assert "drop --budget" in capsys.readouterr().err

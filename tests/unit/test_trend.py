@@ -62,6 +62,9 @@ def test_the_slope_is_that_of_least_squares_over_doublings() -> None:
         ([0.10, 0.20, 0.40], "the gap grows"),
         ([-0.10, -0.20, -0.40], "the gap grows"),
         ([-0.20, -0.10, 0.20], "the order turns round"),
+        ([0.0, 0.10, 0.20], "the gap grows"),
+        ([0.0, -0.10, -0.20], "the gap grows"),
+        ([0.20, 0.10, 0.0], "the gap shrinks"),
         ([0.2, 0.2, 0.2], "not settled"),
     ],
 )
@@ -83,6 +86,21 @@ def test_one_seed_settles_nothing() -> None:
     found = only(find_trends(ladder([0.1, 0.2, 0.4], seeds=1)))
     assert found.verdict == "not settled: one seed"
     assert found.over_seeds is None and found.p_holm is None and found.over_text.low < found.over_text.high
+
+
+def test_a_slope_between_two_ties_is_no_gap() -> None:
+    trend = only(find_trends(ladder([0.1, 0.2, 0.4])))
+    unsettled = replace(trend, better_at_ends=(None, None))
+    assert unsettled.verdict == f"A - B {'rises' if trend.slope > 0 else 'falls'}"
+
+
+def test_unlike_eval_modes_make_no_ladder() -> None:
+    rungs = ladder([0.1, 0.2, 0.4])
+    runs = rungs[0].comparison.groups[0].runs
+    for seed, run in runs.items():
+        runs[seed] = run._replace(blocks=replace(run.blocks, context=64))  # type: ignore[index]
+    with pytest.raises(UsageError, match="unlike eval modes"):
+        find_trends(rungs)
 
 
 def test_sizes_are_ordered_by_parameters_and_need_two() -> None:

@@ -46,7 +46,9 @@ def test_a_print_has_limits(text: str, value: float, low: float, high: float) ->
     assert (found.value, found.low, found.high) == pytest.approx((value, low, high))
 
 
-@pytest.mark.parametrize("text", ["", "x", "1.2.3", "1,02", "nan", "inf", "1e999", "0x10", "--1", "1 2", "5%%", "٣"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "1.2.3", "1,02", "nan", "inf", "1e999", "9" * 400, "0x10", "--1", "1 2", "5%%", "٣"]
+)
 def test_what_is_no_print_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_printed(text)

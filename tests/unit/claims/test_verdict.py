@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tomli_w
+from golf.april import april
 from record_factory import make_record, scores_of
 
 from harness.claims.evidence import Evidence
@@ -175,8 +176,9 @@ def test_how_runs_are_chosen(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="write METHOD/PRESET"):
         runs.select("dense")
     put_runs(tmp_path / "b", "dense", [2.0])
-    with pytest.raises(UsageError, match="have one seed; say more"):
+    with pytest.raises(MissingEvidenceError, match="have one seed; say more"):
         Runs([tmp_path]).select("dense/tiny")
+    assert len(Runs([tmp_path / "a", tmp_path / "b" / ".." / "a"]).select("dense/tiny")) == 2
     record = next(iter(runs.read("dense/tiny").values())).record
     with pytest.raises(UsageError, match="no figure 'val_bp'. Did you mean 'val_bpb'"):
         figure_of(record, "val_bp")
@@ -196,15 +198,69 @@ def test_numbers_in_a_folder_of_theirs(tmp_path: Path) -> None:
     found = judged(path, evidence=tmp_path / "evidence")
     assert [each.verdict for each in found] == ["confirmed", "contradicted", "undecided", "undecided"]
     assert found[1].answers[0].items[0].origin == "run/submission.json:3 bytes.total"
-    with pytest.raises(UsageError, match="lies outside of the evidence folder"):
-        judged(write(tmp_path, claim('field("..", "claims.toml", "x") < 1')), evidence=tmp_path / "evidence")
+    (outside,) = judged(write(tmp_path, claim('field("..", "claims.toml", "x") < 1')), evidence=tmp_path / "evidence")
+    assert "lies outside of the evidence folder" in outside.answers[0].missing
 
 
-def test_a_wrong_call_names_claim_and_predicate(tmp_path: Path) -> None:
-    path = write(tmp_path, claim('mean("dense/tiny", "val_bp") < 1'))
+def test_what_their_folder_states_is_read_as_by_verify(tmp_path: Path) -> None:
+    folder = april()
+    folder.write(tmp_path / "evidence" / "run")
+    summary = json.loads(folder.text("submission.json"))
+    path = write(
+        tmp_path,
+        claim(f'stated("run", "bpb", "summary") == {summary["val_bpb"]}', name="A"),
+        claim('stated("run", "bpb", "log", stage="sliding") < 1.1', name="B"),
+        claim('stated("run", "params", "summary") > 1', name="C"),
+        claim('stated("run", "bbp", "log") > 1', name="D"),
+    )
+    found = judged(path, evidence=tmp_path / "evidence")
+    assert [each.verdict for each in found] == ["confirmed", "confirmed", "undecided", "undecided"]
+    assert found[0].answers[0].items[0].origin.startswith("run/submission.json")
+    assert "the summary states no params" in found[2].answers[0].missing
+    assert "no quantity 'bbp'. Did you mean 'bpb'" in found[3].answers[0].missing
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ('mean("dense/tiny", "val_bp") < 1', "no figure 'val_bp'"),
+        ("runs(5) == 1", "runs(): text is a text in quotes"),
+        ('mean("dense/tiny") < 1', "mean(): missing a required argument: 'figure'"),
+        ('count("dense/tiny", "trained", vocab=-5) < 1', "count(): vocab is a whole number above 0"),
+        ('one_run("dense/tiny", "val_bpb", tokens=0) < 1', "one_run(): tokens is a whole number above 0"),
+        ('measure("mpo.split_error", sites=5, chi=2) < 1', "KeyError: 5"),
+        ('measure("legendre.legendre_condition", degree=60000, layers=60000) < 1', "degree is no number between 0"),
+        ('measure("nobody.x") < 1', "measure(): no 'nobody'"),
+        ('missing("what nobody has") == 1', "what nobody has"),
+    ],
+)
+def test_a_predicate_that_cannot_be_asked_says_so_and_stops_no_other(
+    expression: str, said: str, tmp_path: Path
+) -> None:
     put_runs(tmp_path, "dense", [1.0, 1.1])
-    with pytest.raises(UsageError, match=r"claims.toml: claim C1, 'p0': no figure 'val_bp'"):
-        judged(path, tmp_path)
+    wrong, right = judged(write(tmp_path, claim(expression, name="A"), claim("1 < 2", name="B")), tmp_path)
+    assert (wrong.verdict, right.verdict) == ("undecided", "confirmed")
+    assert said in wrong.answers[0].missing
+    assert wrong.answers[0].is_wrong == (not expression.startswith("missing"))
+
+
+def test_seeds_of_unlike_settings_are_not_pooled(tmp_path: Path) -> None:
+    put_runs(tmp_path, "dense", [2.0, 2.1])
+    path = tmp_path / "dense-1" / "record.json"
+    record = json.loads(path.read_text())
+    record["settings"]["model"]["width"] = 9
+    path.write_text(json.dumps(record))
+    with pytest.raises(MissingEvidenceError, match="dense-0 and dense-1 differ in settings, text or eval mode"):
+        Runs([tmp_path]).select("dense/tiny")
+
+
+def test_that_numbers_may_be_one_rejects_nothing_and_takes_no_level_from_others(tmp_path: Path) -> None:
+    put_runs(tmp_path, "dense", [2.0, 2.02, 2.04])
+    same = [claim('one_run("dense/tiny", "val_bpb") == exactly(printed)', name=f"S{at}") for at in range(5)]
+    facts = {"printed": "2.02"}
+    found = judged(write(tmp_path, *same, claim('mean("dense/tiny", "val_bpb") < 2.07'), facts=facts), tmp_path)
+    assert [each.answers[0].p_value for each in found[:5]] == [1.0] * 5
+    assert found[5].answers[0].alpha == pytest.approx(0.05 / 6)
 
 
 def test_the_command_line(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
