@@ -36,7 +36,10 @@ def soft_cap(z: Tensor, cap: float) -> Tensor:
 
 def scaled_sum(x_BTD: Tensor, scale_D: Tensor, y_BTD: Tensor) -> Tensor:
     """Return x + scale * y: streams (B, T, D), and a scale (D,) of their dtype."""
-    # Autograd multiplies all of y by the 1 that `addcmul` may scale by, before the derivative by the scale.
+    # Autograd multiplies all of y by the 1 that `addcmul` may scale by, before the derivative by the scale. A compiler
+    # leaves that out by itself, and refuses a function of one stream twice, as the first skip has it.
+    if torch.compiler.is_compiling():
+        return torch.addcmul(x_BTD, scale_D, y_BTD)
     return cast(Tensor, _ScaledSum.apply(x_BTD, scale_D, y_BTD))  # type: ignore[no-untyped-call]
 
 
