@@ -24,6 +24,7 @@ from harness.storage import Storage
 
 STORE_SECONDS = 60.0  # a checkpoint is sent at most this long after it was written
 _POLL_SECONDS = 0.2
+_STORE_PAUSES_SECONDS = (2, 10, 30)
 # The child of a worker that was killed ends after the step in hand.
 _LOCK_SECONDS = 600.0
 _MAX_SAID_BYTES = 65_536
@@ -118,7 +119,7 @@ def _run_child(order: Order, cell: Cell, scratch: Path, storage: Storage | None)
             child.terminate()
             child.wait()
             if storage is not None and cell.has_record:
-                storage.store(order.name, cell.folder)
+                _store_at_last(storage, order.name, cell.folder)
         said.seek(0)
         return Ended(exit_code=child.returncode, said=said.read()[-_MAX_SAID_BYTES:])
 
@@ -136,6 +137,16 @@ def _wait_and_store(child: subprocess.Popen[str], name: str, cell: Cell, storage
             with suppress(RunError):  # tried again with the next one; the last one counts
                 storage.store(name, cell.folder)
             stored = written
+
+
+def _store_at_last(storage: Storage, name: str, folder: Path) -> None:
+    """Send what a run ended with; this copy is the only one, so a storage that is away for a moment is asked again."""
+    for pause in _STORE_PAUSES_SECONDS:
+        try:
+            return storage.store(name, folder)
+        except RunError:
+            time.sleep(pause)
+    return storage.store(name, folder)
 
 
 def _written_ns(path: Path) -> int:

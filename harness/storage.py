@@ -138,7 +138,7 @@ class Storage:
             with tempfile.TemporaryDirectory(dir=cell.folder.parent, prefix=".fetched-") as scratch:
                 fetched = Path(scratch, cell.folder.name)
                 self.fetch(name, fetched)
-                is_further = last_step(fetched) >= last_step(cell.folder)
+                is_further = not cell.has_record or last_step(fetched) > last_step(cell.folder)
                 if is_further or read_record(fetched).status == "complete":
                     shutil.rmtree(cell.folder, ignore_errors=True)
                     fetched.rename(cell.folder)
