@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(scope="module")
 def judged() -> Judged:
-    return judge_plugins([ROOT / "records"])
+    return judge_plugins([ROOT / "records", ROOT / "comparisons"])
 
 
 def test_the_readme_counts_the_verdicts(judged: Judged) -> None:
