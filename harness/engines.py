@@ -71,6 +71,8 @@ class ProcessEngine:
         return outcomes
 
     def _run(self, cell: Cell, watcher: Watcher) -> Outcome | None:
+        if self._is_stopping:
+            return None
         clear_folder(cell)
         with said_path(cell).open("w+", encoding="utf-8", errors="replace") as said:
             with self._lock:
