@@ -23,16 +23,16 @@ class CayleyMatrix:
 
     Attributes:
         upper: D (D - 1) / 2 entries of A above its diagonal.
-        reflections_MD: unit vectors u, one for each eigenvalue of Q that was too near to -1, where A does not exist.
+        reflections: (M, D), unit vectors u, one for each eigenvalue of Q that was too near to -1, where A does not exist.
     """
 
     upper: Tensor
-    reflections_MD: Tensor
+    reflections: Tensor
 
     @property
     def num_params(self) -> int:
         """Numbers stored, the reflections among them."""
-        return self.upper.numel() + self.reflections_MD.numel()
+        return self.upper.numel() + self.reflections.numel()
 
     @classmethod
     def of(cls, orthogonal_DD: Tensor) -> Self:
@@ -55,16 +55,16 @@ class CayleyMatrix:
         skew_DD = torch.linalg.solve(identity_DD + rest_DD, identity_DD - rest_DD)
         row, column = torch.triu_indices(len(q_DD), len(q_DD), 1)
         upper = ((skew_DD - skew_DD.T) / 2)[row, column]
-        return cls(upper=upper.to(orthogonal_DD), reflections_MD=reflections_MD.to(orthogonal_DD))
+        return cls(upper=upper.to(orthogonal_DD), reflections=reflections_MD.to(orthogonal_DD))
 
     def dense(self) -> Tensor:
         """Return Q (D, D), solved in the dtype of the numbers stored."""
-        size = self.reflections_MD.size(1)
+        size = self.reflections.size(1)
         row, column = torch.triu_indices(size, size, 1)
         upper_DD = self.upper.new_zeros(size, size).index_put((row, column), self.upper)
         skew_DD = upper_DD - upper_DD.T
         identity_DD = torch.eye(size).to(skew_DD)
-        return reflect(self.reflections_MD, torch.linalg.solve(identity_DD + skew_DD, identity_DD - skew_DD))
+        return reflect(self.reflections, torch.linalg.solve(identity_DD + skew_DD, identity_DD - skew_DD))
 
 
 def reflect(vectors_MD: Tensor, matrix_DD: Tensor) -> Tensor:

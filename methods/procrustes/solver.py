@@ -20,11 +20,11 @@ class Member:
     """One weight of a group.
 
     Attributes:
-        weight_DN: oriented with the residual features as rows.
+        weight: (D, N), oriented with the residual features as rows.
         structure: the class that it is to be in; Exact for one that stays dense.
     """
 
-    weight_DN: Tensor
+    weight: Tensor
     structure: StructuredClass
 
     @property
@@ -60,11 +60,11 @@ class Rotation:
     """What `solve_rotation` found.
 
     Attributes:
-        matrix_DD: the orthogonal Q; weights become Q W.
+        matrix: the orthogonal Q (D, D); weights become Q W.
         errors: |Q H - S| / |H| over the weights H that took part, after each projection and each Procrustes step.
     """
 
-    matrix_DD: Tensor
+    matrix: Tensor
     errors: tuple[float, ...]
 
 
@@ -80,10 +80,10 @@ def solve_rotation(members: Sequence[Member], options: SolverOptions | None = No
     """
     options = options or SolverOptions()
     taking_part = [member for member in members if options.exact_pulls or not member.is_exact]
-    height = members[0].weight_DN.size(0)
+    height = members[0].weight.size(0)
     if not taking_part:
-        return Rotation(matrix_DD=torch.eye(height).to(members[0].weight_DN), errors=())
-    stacked_DN = torch.cat([member.weight_DN for member in taking_part], dim=1)
+        return Rotation(matrix=torch.eye(height).to(members[0].weight), errors=())
+    stacked_DN = torch.cat([member.weight for member in taking_part], dim=1)
     rotation_DD = _start(members, options)
     energy = _energy(stacked_DN)
     errors: list[float] = []
@@ -96,12 +96,12 @@ def solve_rotation(members: Sequence[Member], options: SolverOptions | None = No
         errors.append(_relative(energy + kept - 2 * agreement, energy))
         if errors[-2] - errors[-1] <= options.tolerance * errors[-2]:
             break
-    return Rotation(matrix_DD=rotation_DD, errors=tuple(errors))
+    return Rotation(matrix=rotation_DD, errors=tuple(errors))
 
 
 def project_stacked(stacked_DN: Tensor, members: Sequence[Member]) -> Tensor:
     """Return the nearest structured matrices to weights that stand side by side."""
-    parts = stacked_DN.split([member.weight_DN.size(1) for member in members], dim=1)
+    parts = stacked_DN.split([member.weight.size(1) for member in members], dim=1)
     nearest = [
         member.structure.dense(member.structure.project(part)) for member, part in zip(members, parts, strict=True)
     ]
@@ -110,13 +110,13 @@ def project_stacked(stacked_DN: Tensor, members: Sequence[Member]) -> Tensor:
 
 def project_rotated(rotation_DD: Tensor, members: Sequence[Member]) -> list[Factors]:
     """Return the factors of each weight's projection under a rotation."""
-    return [member.structure.project(rotation_DD @ member.weight_DN) for member in members]
+    return [member.structure.project(rotation_DD @ member.weight) for member in members]
 
 
 def relative_error(rotation_DD: Tensor, members: Sequence[Member]) -> float:
     """Return |Q H - S| / |H| over the weights that are compressed, S their projections."""
     compressed = [member for member in members if not member.is_exact]
-    stacked_DN = rotation_DD @ torch.cat([member.weight_DN for member in compressed], dim=1)
+    stacked_DN = rotation_DD @ torch.cat([member.weight for member in compressed], dim=1)
     error_DN = stacked_DN - project_stacked(stacked_DN, compressed)
     return _relative(_energy(error_DN), _energy(stacked_DN))
 
@@ -129,7 +129,7 @@ def procrustes(target_DD: Tensor) -> tuple[Tensor, float]:
 
 def principal_basis(members: Sequence[Member]) -> Tensor:
     """Return the left singular vectors (D, D) of the compressed weights as rows, the leading one first."""
-    compressed = [member.weight_DN for member in members if not member.is_exact]
+    compressed = [member.weight for member in members if not member.is_exact]
     gram_DD = sum(weight_DN @ weight_DN.T for weight_DN in compressed)
     return torch.linalg.eigh(gram_DD).eigenvectors.flip(1).T.contiguous()
 
@@ -137,7 +137,7 @@ def principal_basis(members: Sequence[Member]) -> Tensor:
 def _start(members: Sequence[Member], options: SolverOptions) -> Tensor:
     if options.start == "pca":
         return principal_basis(members)
-    weight_DN = members[0].weight_DN
+    weight_DN = members[0].weight
     return torch.eye(weight_DN.size(0)).to(weight_DN)
 
 

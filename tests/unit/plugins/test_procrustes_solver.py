@@ -54,24 +54,26 @@ def one_sided(rows: int, columns: int, terms: int = 3, parts: int = 4) -> Kronec
 )
 def test_no_step_raises_the_error(make: type, start: str, exact_pulls: bool, seed: int) -> None:
     members = [
-        Member(weight_DN=draw(8, 8, seed=seed), structure=make(8)),
-        Member(weight_DN=draw(8, 12, seed=seed + 1), structure=make(12)),
-        Member(weight_DN=draw(8, 4, seed=seed + 2), structure=Exact(8, 4)),
+        Member(weight=draw(8, 8, seed=seed), structure=make(8)),
+        Member(weight=draw(8, 12, seed=seed + 1), structure=make(12)),
+        Member(weight=draw(8, 4, seed=seed + 2), structure=Exact(8, 4)),
     ]
     options = SolverOptions(start=start, exact_pulls=exact_pulls, max_iterations=15, tolerance=0)
     found = solve_rotation(members, options)
     assert all(later <= earlier + 1e-9 for earlier, later in zip(found.errors, found.errors[1:], strict=False))
-    torch.testing.assert_close(found.matrix_DD @ found.matrix_DD.T, torch.eye(8, dtype=torch.float64))
+    torch.testing.assert_close(found.matrix @ found.matrix.T, torch.eye(8, dtype=torch.float64))
     if not exact_pulls:
-        assert relative_error(found.matrix_DD, members) <= found.errors[-1] + 1e-9
+        assert relative_error(found.matrix, members) <= found.errors[-1] + 1e-9
 
 
 def test_the_recorded_errors_are_those_of_the_matrices() -> None:
-    members = [Member(weight_DN=draw(8, 12), structure=one_sided(8, 12))]
+    members = [Member(weight=draw(8, 12), structure=one_sided(8, 12))]
     found = solve_rotation(members, SolverOptions(start="identity", max_iterations=1, tolerance=0))
-    weight = members[0].weight_DN
+    weight = members[0].weight
     nearest = members[0].structure.dense(members[0].structure.project(weight))
-    before, after = ((rotation @ weight - nearest).norm() / weight.norm() for rotation in (torch.eye(8).double(), found.matrix_DD))
+    before, after = (
+        (rotation @ weight - nearest).norm() / weight.norm() for rotation in (torch.eye(8).double(), found.matrix)
+    )
     assert found.errors == pytest.approx((before.item(), after.item()), rel=1e-12)
 
 
@@ -84,7 +86,7 @@ def test_the_procrustes_step_is_the_best_rotation() -> None:
 
 def test_a_planted_rotation_of_low_rank_weights_changes_nothing_and_is_exact() -> None:
     weight = draw(8, 2) @ draw(2, 12, seed=1)
-    members = [Member(weight_DN=weight, structure=LowRank(8, 12, rank=2))]
+    members = [Member(weight=weight, structure=LowRank(8, 12, rank=2))]
     found = solve_rotation(members)
     assert found.errors[0] == pytest.approx(0, abs=1e-7)
     assert len(found.errors) == 2
@@ -92,7 +94,7 @@ def test_a_planted_rotation_of_low_rank_weights_changes_nothing_and_is_exact() -
 
 def test_the_principal_basis_keeps_the_largest_part_of_one_weight() -> None:
     weight = draw(8, 12)
-    members = [Member(weight_DN=weight, structure=one_sided(8, 12))]
+    members = [Member(weight=weight, structure=one_sided(8, 12))]
     tail = torch.linalg.svdvals(weight)[6:].square().sum() / weight.square().sum()
     basis = principal_basis(members)
     # One weight alone: no rank of 6 = 8 * 3/4 rows can keep more, and the principal basis keeps it.
@@ -100,14 +102,14 @@ def test_the_principal_basis_keeps_the_largest_part_of_one_weight() -> None:
 
 
 def test_only_exact_weights_need_no_rotation() -> None:
-    members = [Member(weight_DN=draw(4, 3), structure=Exact(4, 3))]
+    members = [Member(weight=draw(4, 3), structure=Exact(4, 3))]
     found = solve_rotation(members)
-    assert torch.equal(found.matrix_DD, torch.eye(4, dtype=torch.float64))
+    assert torch.equal(found.matrix, torch.eye(4, dtype=torch.float64))
     assert found.errors == ()
 
 
 def test_tolerance_ends_before_the_limit() -> None:
-    members = [Member(weight_DN=draw(8, 12), structure=one_sided(8, 12)) for _ in range(2)]
+    members = [Member(weight=draw(8, 12), structure=one_sided(8, 12)) for _ in range(2)]
     long = solve_rotation(members, SolverOptions(start="identity", max_iterations=400, tolerance=0))
     short = solve_rotation(members, SolverOptions(start="identity", max_iterations=400, tolerance=1e-3))
     assert len(short.errors) < len(long.errors)
@@ -141,7 +143,7 @@ def test_the_published_variant_has_the_published_errors(reference: Path) -> None
         with np.load(reference / "planted" / f"{case['tag']}.npz") as stored:
             weights = [torch.from_numpy(stored[f"W{i}"].astype(np.float32)) for i in range(len(case["params"]))]
         members = [
-            Member(weight_DN=weight, structure=structure_of(case["dec"], weight, params))
+            Member(weight=weight, structure=structure_of(case["dec"], weight, params))
             for weight, params in zip(weights, case["params"], strict=True)
         ]
         assert solve_rotation(members, PUBLISHED).errors == pytest.approx(errors, abs=1e-3), case["tag"]
@@ -154,7 +156,7 @@ def test_more_iterations_find_what_was_planted(reference: Path) -> None:
     ):
         with np.load(reference / "planted" / f"{tag}.npz") as stored:
             weights = [torch.from_numpy(stored[f"W{i}"].astype(np.float32)) for i in range(3)]
-        members = [Member(weight_DN=weight, structure=make(weight.size(1))) for weight in weights]
+        members = [Member(weight=weight, structure=make(weight.size(1))) for weight in weights]
         found = solve_rotation(members, SolverOptions(start="identity"))
         assert found.errors[-1] == pytest.approx(error, abs=2e-4), tag
 
@@ -166,14 +168,14 @@ def test_a_rotation_comes_back_from_its_cayley_numbers(size: int, sign: int) -> 
     rotation[0] *= sign
     stored = CayleyMatrix.of(rotation)
     torch.testing.assert_close(stored.dense(), rotation, rtol=0, atol=1e-12)
-    assert stored.num_params == size * (size - 1) // 2 + stored.reflections_MD.numel()
+    assert stored.num_params == size * (size - 1) // 2 + stored.reflections.numel()
 
 
 def test_eigenvalues_of_minus_one_are_reflected_away_and_counted() -> None:
     basis = draw_orthogonal(6)
     rotation = basis @ torch.diag(torch.tensor([-1.0, -1, -1, 1, 1, 1], dtype=torch.float64)) @ basis.T
     stored = CayleyMatrix.of(rotation)
-    assert stored.reflections_MD.shape == (3, 6)
+    assert stored.reflections.shape == (3, 6)
     assert stored.num_params == 15 + 18
     torch.testing.assert_close(stored.dense(), rotation, rtol=0, atol=1e-12)
     torch.testing.assert_close(CayleyMatrix.of(-torch.eye(4, dtype=torch.float64)).dense(), -torch.eye(4).double())
