@@ -23,7 +23,7 @@ class CayleyMatrix:
 
     Attributes:
         upper: D (D - 1) / 2 entries of A above its diagonal.
-        reflections: (M, D), unit vectors u, one for each eigenvalue of Q that was too near to -1, where A does not exist.
+        reflections: (M, D), unit vectors u for the eigenvalues of Q too near to -1, where A does not exist.
     """
 
     upper: Tensor

@@ -1,6 +1,6 @@
 """The rotation under which a group of weights lies nearest to structured matrices, by alternating projections.
 
-Every weight of a group is oriented (D, N_i): its rows are features of the residual stream, which the rotation mixes.
+Shape letters: D residual features, N other features of a weight, or of all weights of a group side by side.
 """
 
 from __future__ import annotations
@@ -12,25 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from methods.procrustes.classes import Exact, Factors, StructuredClass
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Member:
-    """One weight of a group.
-
-    Attributes:
-        weight: (D, N), oriented with the residual features as rows.
-        structure: the class that it is to be in; Exact for one that stays dense.
-    """
-
-    weight: Tensor
-    structure: StructuredClass
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether the weight stays dense."""
-        return isinstance(self.structure, Exact)
+from methods.procrustes.member import Member
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,11 +88,6 @@ def project_stacked(stacked_DN: Tensor, members: Sequence[Member]) -> Tensor:
         member.structure.dense(member.structure.project(part)) for member, part in zip(members, parts, strict=True)
     ]
     return torch.cat(nearest, dim=1)
-
-
-def project_rotated(rotation_DD: Tensor, members: Sequence[Member]) -> list[Factors]:
-    """Return the factors of each weight's projection under a rotation."""
-    return [member.structure.project(rotation_DD @ member.weight) for member in members]
 
 
 def relative_error(rotation_DD: Tensor, members: Sequence[Member]) -> float:

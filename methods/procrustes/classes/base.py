@@ -6,6 +6,7 @@ Shape letters: M and N rows and columns of a matrix W, which maps a row x of M n
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -55,41 +56,74 @@ class StructuredClass(ABC):
     def transpose(self, factors: Factors) -> tuple[StructuredClass, Factors]:
         """Return the class of the transposed members, and the factors of this one's transpose."""
 
+    @property
+    def is_free_on_the_right(self) -> bool:
+        """Whether members are all L R with L from some set and any R, the last factor: then N may be any number."""
+        return False
+
+    def complete(
+        self, weight_MN: Tensor, row_metric_MM: Tensor, column_metric_NN: Tensor | None, factors: Factors
+    ) -> Factors:
+        """Return the factors with the last replaced by the best one in tr((W - S)^T R (W - S) C).
+
+        Here by conjugate gradients from the last factor given; a class that knows a closed form overrides this.
+
+        Args:
+            weight_MN: W.
+            row_metric_MM: R, symmetric and not negative, in the dtype of W.
+            column_metric_NN: C, likewise; None for the identity.
+            factors: of S.
+        """
+        return self._improve(len(factors) - 1, weight_MN, row_metric_MM, column_metric_NN, factors)
+
     def fit(
         self,
         weight_MN: Tensor,
         row_metric_MM: Tensor,
-        column_metric_NN: Tensor,
+        column_metric_NN: Tensor | None,
         start: Factors,
         *,
         num_sweeps: int = 2,
     ) -> Factors:
         """Return factors of a member S near to W in tr((W - S)^T R (W - S) C), never farther than the start.
 
-        Here by least squares in one factor after the other, each by conjugate gradients; a class that knows a closed
-        form overrides this.
+        Here by least squares in one factor after the other; arguments as in `complete`.
 
         Args:
             weight_MN: W.
-            row_metric_MM: R, symmetric and not negative, in the dtype of W.
-            column_metric_NN: C, likewise.
+            row_metric_MM: R.
+            column_metric_NN: C, or None.
             start: factors to begin with.
             num_sweeps: times that all factors are passed.
         """
-        factors = list(start)
-        for index in list(range(len(factors))) * num_sweeps:
+        factors = start
+        for _ in range(num_sweeps):
+            for index in range(len(factors) - 1):
+                factors = self._improve(index, weight_MN, row_metric_MM, column_metric_NN, factors)
+            factors = self.complete(weight_MN, row_metric_MM, column_metric_NN, factors)
+        return factors
 
-            def build(factor: Tensor, index: int = index) -> Tensor:
-                return self.dense((*factors[:index], factor, *factors[index + 1 :]))
+    def _improve(
+        self,
+        index: int,
+        weight_MN: Tensor,
+        row_metric_MM: Tensor,
+        column_metric_NN: Tensor | None,
+        factors: Factors,
+    ) -> Factors:
+        """Return the factors with one of them replaced by least squares, by conjugate gradients."""
 
-            member_MN, pull_back = vjp(build, factors[index])
+        def build(factor: Tensor) -> Tensor:
+            return self.dense((*factors[:index], factor, *factors[index + 1 :]))
 
-            def curvature(step: Tensor, build=build, pull_back=pull_back) -> Tensor:
-                return pull_back(row_metric_MM @ build(step) @ column_metric_NN)[0]
+        def weigh(matrix_MN: Tensor) -> Tensor:
+            weighted_MN = row_metric_MM @ matrix_MN
+            return weighted_MN if column_metric_NN is None else weighted_MN @ column_metric_NN
 
-            (descent,) = pull_back(row_metric_MM @ (weight_MN - member_MN) @ column_metric_NN)
-            factors[index] = factors[index] + conjugate_gradients(curvature, descent)
-        return tuple(factors)
+        member_MN, pull_back = vjp(build, factors[index])
+        (descent,) = pull_back(weigh(weight_MN - member_MN))
+        step = conjugate_gradients(lambda step: pull_back(weigh(build(step)))[0], descent)
+        return (*factors[:index], factors[index] + step, *factors[index + 1 :])
 
     def check_shape(self, weight_MN: Tensor) -> Self:
         """Return self if W has the rows and columns of the class.
@@ -105,7 +139,9 @@ class StructuredClass(ABC):
         return self
 
 
-def conjugate_gradients(curvature, descent: Tensor, *, num_steps: int = 40, tolerance: float = 1e-10) -> Tensor:
+def conjugate_gradients(
+    curvature: Callable[[Tensor], Tensor], descent: Tensor, *, num_steps: int = 40, tolerance: float = 1e-10
+) -> Tensor:
     """Solve H s = g for a positive semidefinite H; each step lowers s H s / 2 - g s.
 
     Args:
@@ -156,3 +192,16 @@ def require(is_met: bool, problem: str) -> None:
     """
     if not is_met:
         raise UsageError(f"procrustes: {problem}")
+
+
+def solve_semidefinite(matrix: Tensor, target: Tensor) -> Tensor:
+    """Solve A x = b for a symmetric A that is not negative; where A has no inverse, a solution of least squares.
+
+    Args:
+        matrix: A (P, P).
+        target: b (P, Q).
+    """
+    lower, fault = torch.linalg.cholesky_ex(matrix)
+    if fault:
+        return torch.linalg.lstsq(matrix, target).solution
+    return torch.cholesky_solve(target, lower)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from methods.procrustes.classes.base import Factors, StructuredClass, leading_factors, require
+from methods.procrustes.classes.base import Factors, StructuredClass, leading_factors, require, solve_semidefinite
 
 
 @dataclass(frozen=True)
@@ -89,36 +89,39 @@ class Kronecker(StructuredClass):
         mirrored = Kronecker(self.columns, self.rows, self.terms, self.left_columns, self.left_rows)
         return mirrored, (factors[0].mT, factors[1].mT)
 
-    def fit(
-        self, weight_MN: Tensor, row_metric_MM: Tensor, column_metric_NN: Tensor, start: Factors, *, num_sweeps: int = 2
+    @property
+    def is_free_on_the_right(self) -> bool:
+        """The right factor of a one-sided class is any matrix."""
+        return self.left_columns == 1
+
+    def complete(
+        self, weight_MN: Tensor, row_metric_MM: Tensor, column_metric_NN: Tensor | None, factors: Factors
     ) -> Factors:
-        """Return a near member; of a one-sided class by closed forms of either factor in turn."""
-        if self.left_columns == 1:
-            left, right = start
-            for _ in range(num_sweeps):
-                right = self._best_right(weight_MN, row_metric_MM, left)
-                left = self._best_left(weight_MN, row_metric_MM, column_metric_NN, right)
-            return left, self._best_right(weight_MN, row_metric_MM, left)
-        if self.left_rows == 1:
-            mirrored, factors = self.transpose(start)
-            fitted = mirrored.fit(weight_MN.mT, column_metric_NN, row_metric_MM, factors, num_sweeps=num_sweeps)
-            return mirrored.transpose(fitted)[1]
-        return super().fit(weight_MN, row_metric_MM, column_metric_NN, start, num_sweeps=num_sweeps)
+        """Return the factors with the best right one; of a one-sided class from (L^T R L) right = L^T R W.
 
-    def _best_right(self, weight_MN: Tensor, row_metric_MM: Tensor, left: Tensor) -> Tensor:
-        """Solve (L^T R L) right = L^T R W with L = left (x) I; the columns' metric drops out."""
-        wide_MR = torch.kron(left[:, :, 0].mT.contiguous(), torch.eye(self.right_rows).to(left))
+        There L is left (x) I, and the columns' metric drops out.
+        """
+        if not self.is_free_on_the_right:
+            return super().complete(weight_MN, row_metric_MM, column_metric_NN, factors)
+        left = factors[0]
+        identity = torch.eye(self.right_rows).to(left)
+        wide_MR = torch.einsum("ka,bd->abkd", left[:, :, 0], identity).reshape(self.rows, -1)
         weighted_RM = wide_MR.mT @ row_metric_MM
-        right = torch.linalg.lstsq(weighted_RM @ wide_MR, weighted_RM @ weight_MN).solution
-        return right.view(self.terms, self.right_rows, self.columns)
+        right = solve_semidefinite(weighted_RM @ wide_MR, weighted_RM @ weight_MN)
+        return left, right.view(self.terms, self.right_rows, self.columns)
 
-    def _best_left(self, weight_MN: Tensor, row_metric_MM: Tensor, column_metric_NN: Tensor, right: Tensor) -> Tensor:
-        """Solve the A K normal equations of the left factor."""
-        metric_ABAB = row_metric_MM.view(self.left_rows, self.right_rows, self.left_rows, self.right_rows)
-        weighted = right @ column_metric_NN
-        moments = torch.einsum("kbn,lpn->kblp", weighted, right)
-        normal = torch.einsum("abcp,kblp->akcl", metric_ABAB, moments).flatten(2).flatten(0, 1)
-        target = (row_metric_MM @ weight_MN).view(self.left_rows, self.right_rows, self.columns)
-        wanted = torch.einsum("abn,kbn->ak", target, weighted).flatten()
-        left = torch.linalg.lstsq(normal, wanted[:, None]).solution
-        return left.view(self.left_rows, self.terms, 1).transpose(0, 1)
+    def fit(
+        self,
+        weight_MN: Tensor,
+        row_metric_MM: Tensor,
+        column_metric_NN: Tensor | None,
+        start: Factors,
+        *,
+        num_sweeps: int = 2,
+    ) -> Factors:
+        """Return a near member; one whose left factors are rows by way of its transpose."""
+        if self.left_rows != 1 or self.left_columns == 1 or column_metric_NN is None:
+            return super().fit(weight_MN, row_metric_MM, column_metric_NN, start, num_sweeps=num_sweeps)
+        mirrored, factors = self.transpose(start)
+        fitted = mirrored.fit(weight_MN.mT, column_metric_NN, row_metric_MM, factors, num_sweeps=num_sweeps)
+        return mirrored.transpose(fitted)[1]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from methods.procrustes.classes.base import Factors, StructuredClass, leading_factors, require
+from methods.procrustes.classes.base import Factors, StructuredClass, leading_factors, require, solve_semidefinite
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,38 @@ class LowRank(StructuredClass):
         """Return the class of V^T U^T and these factors."""
         return LowRank(self.columns, self.rows, self.rank), (factors[1].mT, factors[0].mT)
 
-    def fit(
-        self, weight_MN: Tensor, row_metric_MM: Tensor, column_metric_NN: Tensor, start: Factors, *, num_sweeps: int = 1
+    @property
+    def is_free_on_the_right(self) -> bool:
+        """V is any matrix."""
+        return True
+
+    def complete(
+        self, weight_MN: Tensor, row_metric_MM: Tensor, column_metric_NN: Tensor | None, factors: Factors
     ) -> Factors:
-        """Return the nearest product, in closed form where both metrics have an inverse, else by least squares.
+        """Return U and V of (U^T R U) V = U^T R W; the columns' metric drops out."""
+        weighted_RM = factors[0].mT @ row_metric_MM
+        return factors[0], solve_semidefinite(weighted_RM @ factors[0], weighted_RM @ weight_MN)
+
+    def fit(
+        self,
+        weight_MN: Tensor,
+        row_metric_MM: Tensor,
+        column_metric_NN: Tensor | None,
+        start: Factors,
+        *,
+        num_sweeps: int = 2,
+    ) -> Factors:
+        """Return the nearest product, in closed form where the metrics have an inverse, else by least squares.
 
         Source: Wang et al. 2024, "SVD-LLM", arXiv:2403.07378: truncated SVD between Cholesky factors of the metrics.
         """
-        (row_root_MM, row_fault), (column_root_NN, column_fault) = map(
-            torch.linalg.cholesky_ex, (row_metric_MM, column_metric_NN)
-        )
-        if row_fault or column_fault:
+        row_root_MM, is_singular = torch.linalg.cholesky_ex(row_metric_MM)
+        coloured_MN = row_root_MM.mT @ weight_MN
+        if column_metric_NN is not None:
+            column_root_NN, column_fault = torch.linalg.cholesky_ex(column_metric_NN)
+            is_singular, coloured_MN = is_singular | column_fault, coloured_MN @ column_root_NN
+        if is_singular:
             return super().fit(weight_MN, row_metric_MM, column_metric_NN, start, num_sweeps=num_sweeps)
-        u_MR, v_RN = leading_factors(row_root_MM.mT @ weight_MN @ column_root_NN, self.rank)
-        return (
-            torch.linalg.solve_triangular(row_root_MM.mT, u_MR, upper=True),
-            torch.linalg.solve_triangular(column_root_NN, v_RN, upper=False, left=False),
-        )
+        left_MR, _ = leading_factors(coloured_MN, self.rank)
+        u_MR = torch.linalg.solve_triangular(row_root_MM.mT, left_MR, upper=True)
+        return self.complete(weight_MN, row_metric_MM, column_metric_NN, (u_MR, u_MR))

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from harness.errors import UsageError
 from methods.procrustes.classes import Exact, Kronecker, LowRank, Monarch, StructuredClass
+from methods.procrustes.member import Member
 from methods.procrustes.skips import CayleyMatrix
 from methods.procrustes.solver import (
     PUBLISHED,
-    Member,
     SolverOptions,
     principal_basis,
     procrustes,
