@@ -59,17 +59,21 @@ def compress(
         rotate: whether rotations go into the model; without, `solve` has to return the identity.
     """
     moments = moments or {}
-    bases, errors = [], []
+    bases: list[Tensor] = []
+    errors: list[tuple[float, ...]] = []
     found: dict[Place, tuple[Member, Factors]] = {}
     for basis in range(residual.num_bases):
         members = weigh_basis(residual, basis, choose, weighting, moments)
-        part = {place: member for place, member in members.items() if not member.is_exact}
-        solution = solve(list(part.values())) if part else _identity(residual.width)
+        if all(member.is_exact for member in members.values()):
+            bases.append(torch.eye(residual.width, dtype=torch.float64))
+            errors.append(())
+            continue
+        solution = solve(list(members.values()))
         bases.append(solution.matrix)
         errors.append(solution.errors)
-        found |= {
-            place: (member, factors) for (place, member), factors in zip(part.items(), solution.factors, strict=True)
-        }
+        for (place, member), factors in zip(members.items(), solution.factors, strict=True):
+            if not member.is_exact:
+                found[place] = member, factors
     if rotate:
         residual.rotate(bases)
     relative = {}
@@ -122,12 +126,8 @@ def without_rotation(members: Sequence[Member]) -> Descent:
 
 def weighted_basis(members: Sequence[Member]) -> Tensor:
     """Return an orthogonal basis (D, D) in order of what leaving a direction out would cost: of R W C W^T R."""
-    total_DD = sum(member.share * member.spread() for member in members)
+    total_DD = sum(member.share * member.spread() for member in members if not member.is_exact)
     return torch.linalg.eigh(cast(Tensor, total_DD)).eigenvectors.flip(1).T.contiguous()
-
-
-def _identity(size: int) -> Descent:
-    return Descent(matrix=torch.eye(size, dtype=torch.float64), factors=(), errors=())
 
 
 def _correct_bias(

@@ -55,7 +55,7 @@ def descend(members: Sequence[Member], start_DD: Tensor, options: DescentOptions
     transform of X - X^T.
 
     Args:
-        members: weights of equal height D; float64 is advised.
+        members: weights of equal height D, not all exact; float64 is advised.
         start_DD: the orthogonal rotation to begin with.
         options: by default those of `DescentOptions`.
 
@@ -64,7 +64,7 @@ def descend(members: Sequence[Member], start_DD: Tensor, options: DescentOptions
         and nonlinear least squares problems whose variables separate", SIAM J. Numer. Anal. 10.
     """
     options = options or DescentOptions()
-    narrow = [member.narrow() for member in members]
+    narrow = [member.narrow() for member in members if not member.is_exact]
     rotation_DD = start_DD
     factors = [member.complete(start_DD, member.structure.project(start_DD @ member.weight)) for member in narrow]
     errors = [sum(member.error(start_DD, found).item() for member, found in zip(narrow, factors, strict=True))]
@@ -77,7 +77,13 @@ def descend(members: Sequence[Member], start_DD: Tensor, options: DescentOptions
         errors.append(error)
         if errors[-2] - error <= options.tolerance * errors[-2]:
             break
-    wide = [member.complete(rotation_DD, _widen(member, found)) for member, found in zip(members, factors, strict=True)]
+    reached = iter(factors)
+    wide = [
+        member.structure.project(rotation_DD @ member.weight)
+        if member.is_exact
+        else member.complete(rotation_DD, _widen(member, next(reached)))
+        for member in members
+    ]
     return Descent(matrix=rotation_DD, factors=tuple(wide), errors=tuple(errors))
 
 
