@@ -1,6 +1,6 @@
 """Write the reference model `opt_small` as a folder in the hub's layout.
 
-python tests/benchmarks/opt_small_folder.py FIXTURES/procrustes/opt_small FOLDER
+python tests/opt_small.py FIXTURES/procrustes/opt_small FOLDER
 """
 
 from __future__ import annotations
