@@ -258,6 +258,8 @@ class ResidualModel:
                 ("mlp_skip", bases[2 * index + 1], bases[2 * index + 2]),
             ):
                 skip = getattr(block, name)
+                if isinstance(skip, nn.Identity) and torch.equal(reads, writes):
+                    continue
                 before = skip.matrix.double() if isinstance(skip, DenseSkip) else torch.eye(self.width).to(reads)
                 setattr(block, name, DenseSkip((reads @ before @ writes.T).to(self.embeddings[0].weight)))
         self._rotate_head(bases[0], bases[-1])

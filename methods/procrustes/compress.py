@@ -7,20 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from harness.pretrained.moments import Moments
-from harness.pretrained.residual import Place, ResidualModel
+from harness.pretrained.residual import DenseSkip, Place, ResidualModel
 from methods.procrustes.classes import Factors
 from methods.procrustes.descent import Descent, DescentOptions, descend
 from methods.procrustes.layer import StructuredLinear
 from methods.procrustes.member import Member
+from methods.procrustes.skips import CayleySkip
 from methods.procrustes.solver import SolverOptions, principal_basis, solve_rotation
 from methods.procrustes.weighting import Choice, Weighting, weigh_basis
 
+Skips = Literal["dense", "cayley", "shared", "none"]
 Solver = Callable[[Sequence[Member]], Descent]
 
 
@@ -30,7 +32,7 @@ class Compression:
 
     Attributes:
         relative_errors: |W - S| / |W| of each compressed weight in its basis.
-        errors: of each basis, as its solver recorded them.
+        errors: of each basis, or of the shared one, as its solver recorded them.
     """
 
     relative_errors: Mapping[Place, float]
@@ -44,9 +46,9 @@ def compress(
     *,
     weighting: Weighting = "none",
     moments: Mapping[Place, Moments] | None = None,
-    rotate: bool = True,
+    skips: Skips = "dense",
 ) -> Compression:
-    """Compress a model in place, one basis after the other.
+    """Compress a model in place.
 
     Biases take up what the error does to the mean output wherever moments are given and there is a bias.
 
@@ -56,28 +58,33 @@ def compress(
         solve: finds the rotation of a group and the factors under it.
         weighting: how errors count, see `weigh_basis`.
         moments: of the model as it is, where the weighting needs them.
-        rotate: whether rotations go into the model; without, `solve` has to return the identity.
+        skips: "dense" or "cayley" matrices between a basis for each part; "shared": one basis for all parts, which
+            needs none; "none": no rotation, and `solve` has to return the identity.
     """
     moments = moments or {}
     bases: list[Tensor] = []
     errors: list[tuple[float, ...]] = []
     found: dict[Place, tuple[Member, Factors]] = {}
-    for basis in range(residual.num_bases):
-        members = weigh_basis(residual, basis, choose, weighting, moments)
+    every = range(residual.num_bases)
+    for group in [every] if skips == "shared" else [[basis] for basis in every]:
+        members: dict[Place, Member] = {}
+        for basis in group:
+            members |= weigh_basis(residual, basis, choose, weighting, moments)
         if all(member.is_exact for member in members.values()):
-            bases.append(torch.eye(residual.width, dtype=torch.float64))
-            errors.append(())
-            continue
-        solution = solve(list(members.values()))
-        bases.append(solution.matrix)
+            solution = _identity(residual.width)
+        else:
+            solution = solve(list(members.values()))
+            found |= dict(zip(members, zip(members.values(), solution.factors, strict=True), strict=True))
+        bases += [solution.matrix] * len(group)
         errors.append(solution.errors)
-        for (place, member), factors in zip(members.items(), solution.factors, strict=True):
-            if not member.is_exact:
-                found[place] = member, factors
-    if rotate:
+    if skips != "none":
         residual.rotate(bases)
+    if skips == "cayley":
+        _encode_skips(residual)
     relative = {}
     for place, (member, factors) in found.items():
+        if member.is_exact:
+            continue
         weight_DN = residual.weight(place).double()
         error_DN = weight_DN - member.structure.dense(factors)
         relative[place] = (error_DN.norm() / weight_DN.norm()).item()
@@ -128,6 +135,18 @@ def weighted_basis(members: Sequence[Member]) -> Tensor:
     """Return an orthogonal basis (D, D) in order of what leaving a direction out would cost: of R W C W^T R."""
     total_DD = sum(member.share * member.spread() for member in members if not member.is_exact)
     return torch.linalg.eigh(cast(Tensor, total_DD)).eigenvectors.flip(1).T.contiguous()
+
+
+def _identity(size: int) -> Descent:
+    return Descent(matrix=torch.eye(size, dtype=torch.float64), factors=(), errors=())
+
+
+def _encode_skips(residual: ResidualModel) -> None:
+    for block in residual.blocks:
+        for name in ("attention_skip", "mlp_skip"):
+            skip = getattr(block, name)
+            if isinstance(skip, DenseSkip):
+                setattr(block, name, CayleySkip(skip.matrix.detach()))
 
 
 def _correct_bias(

@@ -26,7 +26,7 @@ class DescentOptions:
         tolerance: stop when a round lowers the error by less than this part of it.
     """
 
-    max_rounds: int = 10
+    max_rounds: int = 4
     num_steps: int = 50
     history: int = 20
     tolerance: float = 0.02

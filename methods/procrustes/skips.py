@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.errors import UsageError
 
-# Without reflections, eigenvalues this near to -1 would make the skew matrix's entries large and its rounding matter.
-NEAREST_TO_MINUS_ONE = 0.1
+# Nearer to -1 an eigenvalue is reflected away: the skew matrix would have one of 2 / this, at which single precision
+# loses two digits. A random rotation of D features has about D * this / pi of them.
+NEAREST_TO_MINUS_ONE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +66,23 @@ class CayleyMatrix:
         skew_DD = upper_DD - upper_DD.T
         identity_DD = torch.eye(size).to(skew_DD)
         return reflect(self.reflections, torch.linalg.solve(identity_DD + skew_DD, identity_DD - skew_DD))
+
+
+class CayleySkip(nn.Module):
+    """A skip connection that changes the basis, x becomes x Q, with Q stored by Cayley's transform.
+
+    Args:
+        orthogonal_DD: Q.
+    """
+
+    def __init__(self, orthogonal_DD: Tensor) -> None:
+        super().__init__()
+        stored = CayleyMatrix.of(orthogonal_DD)
+        self.upper, self.reflections = nn.Parameter(stored.upper), nn.Parameter(stored.reflections)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., D) to (..., D); Q is solved for at each call."""
+        return x @ CayleyMatrix(upper=self.upper, reflections=self.reflections).dense()
 
 
 def reflect(vectors_MD: Tensor, matrix_DD: Tensor) -> Tensor:

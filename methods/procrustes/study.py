@@ -30,6 +30,7 @@ from harness.pretrained.residual import Place, ResidualModel, iterate_linears
 from methods.procrustes.classes import Exact, Kronecker, LowRank, StructuredClass
 from methods.procrustes.compress import (
     Compression,
+    Skips,
     Solver,
     by_alternation,
     by_descent,
@@ -40,8 +41,10 @@ from methods.procrustes.compress import (
 from methods.procrustes.solver import PUBLISHED, SolverOptions
 from methods.procrustes.weighting import Choice, Weighting
 
-# Parts of one-sided classes without rotation, which need not leave room for skip matrices.
-PARTS_WITHOUT_ROTATION = 32
+# Parts of one-sided classes where the share of parameters is any: as many, so that it is met closely.
+PARTS = 32
+# Reflections that a matrix in Cayley's form is expected to need, see `methods.procrustes.skips`.
+EXPECTED_REFLECTIONS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,11 +54,14 @@ class Way:
     Attributes:
         solve: the solver.
         weighting: how errors count.
-        choose: makes the classes for a share of the parameters of each map; None for those of the fraction.
+        skips: how the change of bases is stored.
+        choose: makes the classes for a share of the parameters of each map, the largest that fits; None for those of
+            the fraction.
     """
 
     solve: Solver
     weighting: Weighting = "none"
+    skips: Skips = "dense"
     choose: Callable[[float], Choice] | None = None
 
 
@@ -82,11 +88,11 @@ def low_rank(share: float) -> Choice:
     return choose
 
 
-def one_sided_without_rotation(share: float) -> Choice:
+def many_parts(share: float) -> Choice:
     """Return the choice of one-sided classes of many parts with at most a share of a map's parameters."""
 
     def choose(place: Place, rows: int, columns: int) -> StructuredClass:
-        parts = PARTS_WITHOUT_ROTATION
+        parts = PARTS
         terms = int(share * rows * columns / (parts + rows // parts * columns))
         if place.role == "value" or terms >= parts:
             return Exact(rows, columns)
@@ -103,12 +109,22 @@ WAYS: Mapping[str, Way] = {
     "descent, by weights": Way(solve=by_descent(), weighting="weights"),
     "descent, by activations": Way(solve=by_descent(), weighting="activations"),
     "descent, by gradients": Way(solve=by_descent(), weighting="gradients"),
-    "no rotation": Way(solve=without_rotation, choose=one_sided_without_rotation),
-    "no rotation, by gradients": Way(solve=without_rotation, weighting="gradients", choose=one_sided_without_rotation),
-    "truncated SVD": Way(solve=without_rotation, choose=low_rank),
-    "whitened SVD": Way(solve=without_rotation, weighting="activations", choose=low_rank),
-    "SVD, by gradients": Way(solve=without_rotation, weighting="gradients", choose=low_rank),
+    "descent, by gradients, Cayley": Way(solve=by_descent(), weighting="gradients", skips="cayley", choose=many_parts),
+    "descent, by gradients, shared basis": Way(
+        solve=by_descent(), weighting="gradients", skips="shared", choose=many_parts
+    ),
+    "no rotation": Way(solve=without_rotation, skips="none", choose=many_parts),
+    "no rotation, by gradients": Way(solve=without_rotation, weighting="gradients", skips="none", choose=many_parts),
+    "truncated SVD": Way(solve=without_rotation, skips="none", choose=low_rank),
+    "whitened SVD": Way(solve=without_rotation, weighting="activations", skips="none", choose=low_rank),
+    "SVD, by gradients": Way(solve=without_rotation, weighting="gradients", skips="none", choose=low_rank),
 }
+
+NULL_WAYS: tuple[tuple[Solver, Skips], ...] = (
+    (without_rotation, "none"),
+    (by_principal_basis, "dense"),
+    (by_descent(), "dense"),
+)
 
 
 class Study:
@@ -135,7 +151,7 @@ class Study:
 
     def table(self, fraction: Fraction, names: list[str]) -> Iterator[str]:
         """Yield the lines of a Markdown table, one after the other as they are measured."""
-        total = self.total_params(one_sided(fraction), with_skips=True)
+        total = self.total_params(one_sided(fraction), "dense")
         yield f"r/k = {fraction}: {total:,} parameters at most"
         yield ""
         yield "| way | parameters | perplexity | relative error | seconds |"
@@ -155,10 +171,9 @@ class Study:
 
     def run(self, residual: ResidualModel, way: Way, fraction: Fraction, total: int) -> Compression:
         """Compress a folded model one way, to at most a total of parameters."""
-        choose = one_sided(fraction) if way.choose is None else self.largest(way.choose, total)
+        choose = one_sided(fraction) if way.choose is None else self.largest(way.choose, way.skips, total)
         moments = self.moments if way.weighting in ("activations", "gradients") else None
-        rotate = way.choose is None
-        return compress(residual, choose, way.solve, weighting=way.weighting, moments=moments, rotate=rotate)
+        return compress(residual, choose, way.solve, weighting=way.weighting, moments=moments, skips=way.skips)
 
     def null_control(self, fraction: Fraction) -> Iterator[str]:
         """Yield relative errors of projection of the model's weights and of Gaussian ones of their shapes."""
@@ -166,18 +181,18 @@ class Study:
         yield "| --- | ---: | ---: | ---: |"
         for name in ("trained", "Gaussian"):
             errors = []
-            for solve in (without_rotation, by_principal_basis, by_descent()):
+            for solve, skips in NULL_WAYS:
                 residual = self.folded()
                 if name == "Gaussian":
                     draw_gaussian(residual)
-                errors.append(mean_error(compress(residual, one_sided(fraction), solve)))
+                errors.append(mean_error(compress(residual, one_sided(fraction), solve, skips=skips)))
             yield f"| {name} | " + " | ".join(f"{error:.3f}" for error in errors) + " |"
 
     def perplexity(self, residual: ResidualModel) -> float:
         """Return the perplexity on the validation windows."""
         return window_perplexity(residual.model, self._validation_BT)
 
-    def total_params(self, choose: Choice, *, with_skips: bool) -> int:
+    def total_params(self, choose: Choice, skips: Skips) -> int:
         """Count the parameters of the model compressed by a choice of classes."""
         residual = self.folded()
         total = residual.num_params()
@@ -185,21 +200,21 @@ class Study:
             for place in residual.places(basis):
                 rows, columns = residual.weight(place).shape
                 total += choose(place, rows, columns).num_params - rows * columns
-        if with_skips:
-            square = residual.width**2
-            total += 2 * len(residual.blocks) * square + residual.is_tied * (square - residual.width)
-        return total
+        width, square = residual.width, residual.width**2
+        skip = {"dense": square, "cayley": width * (width - 1) // 2 + EXPECTED_REFLECTIONS * width}.get(skips, 0)
+        total += 2 * len(residual.blocks) * skip
+        return total + (skips != "none" and residual.is_tied) * (square - width)
 
-    def largest(self, make: Callable[[float], Choice], total: int) -> Choice:
+    def largest(self, make: Callable[[float], Choice], skips: Skips, total: int) -> Choice:
         """Return the choice by the largest share whose model has at most a total of parameters, by bisection.
 
         Raises:
             UsageError: even the smallest has more.
         """
         low, high = 0.0, 2.0
-        for _ in range(30):
+        for _ in range(20):
             middle = (low + high) / 2
-            fits = self.total_params(make(middle), with_skips=False) <= total
+            fits = self.total_params(make(middle), skips) <= total
             low, high = (middle, high) if fits else (low, middle)
         if low == 0:
             raise UsageError(f"no class has as few as {total:,} parameters. Give a larger fraction")

@@ -180,15 +180,37 @@ def test_every_weighting_brings_the_model_nearer_than_plain_projection(family: s
         return F.kl_div(logits_of(residual).log_softmax(-1), before, log_target=True, reduction="batchmean").item()
 
     plain, weighted = make_model(family), make_model(family)
-    compress(plain, one_sided, without_rotation, rotate=False)
+    compress(plain, one_sided, without_rotation, skips="none")
     compress(weighted, one_sided, by_descent(SHORT), weighting=weighting, moments=moments)
     assert divergence(weighted) < 0.7 * divergence(plain)
+
+
+@pytest.mark.parametrize("family", ["opt", "llama"])
+def test_skips_by_cayley_run_alike_and_count_less(family: str) -> None:
+    dense, cayley = make_model(family), make_model(family)
+    compress(dense, one_sided, by_principal_basis)
+    compress(cayley, one_sided, by_principal_basis, skips="cayley")
+    expected = logits_of(dense)
+    torch.testing.assert_close(logits_of(cayley), expected, rtol=0, atol=1e-3 * expected.abs().max().item())
+    skips = [skip for block in cayley.blocks for skip in (block.attention_skip, block.mlp_skip)]
+    reflections = sum(skip.reflections.numel() for skip in skips)
+    assert dense.num_params() - cayley.num_params() == 4 * (16 * 16 - 16 * 15 // 2) - reflections
+
+
+def test_a_shared_basis_needs_no_skip_matrices() -> None:
+    before = logits_of(make_model("llama")).log_softmax(-1)
+    residual = make_model("llama")
+    done = compress(residual, nothing, by_descent(SHORT), skips="shared")
+    assert len(done.errors) == 1
+    assert all(isinstance(block.attention_skip, torch.nn.Identity) for block in residual.blocks)
+    assert not torch.equal(residual.embeddings[0].weight, make_model("llama").embeddings[0].weight)
+    torch.testing.assert_close(logits_of(residual).log_softmax(-1), before, rtol=0, atol=1e-3)
 
 
 def test_without_rotation_no_skip_matrices_are_stored() -> None:
     residual = make_model("opt")
     before = residual.num_params()
-    compress(residual, nothing, without_rotation, rotate=False)
+    compress(residual, nothing, without_rotation, skips="none")
     factors = sum(16 * 2 * 16 * 4 - 4 * 16 * 16 + 2 * (16 * (16 + 24) - 16 * 24) for _ in range(2))
     assert residual.num_params() == before + factors
 
@@ -198,7 +220,7 @@ def test_biases_take_up_the_mean_of_the_error() -> None:
     means = []
     for known in (moments, None):
         residual = make_model("opt")
-        compress(residual, one_sided, without_rotation, rotate=False, moments=known)
+        compress(residual, one_sided, without_rotation, skips="none", moments=known)
         place = Place(block=0, role="query", reads=True)
         seen: list[Tensor] = []
         residual.module(place).register_forward_hook(lambda module, x, y, seen=seen: seen.append(y))
