@@ -157,6 +157,26 @@ class Place:
     reads: bool
 
 
+def places_of(basis: int, num_blocks: int, roles: Sequence[LinearRole]) -> list[Place]:
+    """Return the linear maps of blocks that write to a basis or read from it, the writer first.
+
+    Args:
+        basis: its number.
+        num_blocks: L.
+        roles: linear maps that each block has.
+    """
+    block, in_mlp = divmod(basis, 2)
+    found: list[Place] = []
+    if in_mlp:
+        found.append(Place(block=block, role="output", reads=False))
+    elif block > 0:
+        found.append(Place(block=block - 1, role="down", reads=False))
+    if block < num_blocks:
+        readers = READERS_OF_MLP if in_mlp else READERS_OF_ATTENTION
+        found += [Place(block=block, role=role, reads=True) for role in readers if role in roles]
+    return found
+
+
 class ResidualModel:
     """A Hugging Face model changed in place: norms folded, means removed, blocks with skip matrices.
 
@@ -184,6 +204,11 @@ class ResidualModel:
         return [cast(nn.Embedding, self._decoder.get_submodule(name)) for name in self.family.embeddings]
 
     @property
+    def tables(self) -> list[Tensor]:
+        """The weights of the embeddings, each (rows, D)."""
+        return [embedding.weight.detach() for embedding in self.embeddings]
+
+    @property
     def blocks(self) -> list[ResidualBlock]:
         """The blocks, first to last."""
         return list(cast("nn.ModuleList", self._decoder.get_submodule("layers")))  # type: ignore[arg-type]
@@ -203,17 +228,7 @@ class ResidualModel:
 
         Embeddings, which write to the first basis, and the head, which reads from the last, are not among them.
         """
-        block, in_mlp = divmod(basis, 2)
-        found: list[Place] = []
-        if in_mlp:
-            found.append(Place(block=block, role="output", reads=False))
-        elif block > 0:
-            found.append(Place(block=block - 1, role="down", reads=False))
-        if block < len(self.blocks):
-            readers = READERS_OF_MLP if in_mlp else READERS_OF_ATTENTION
-            roles = self.blocks[block].roles()
-            found += [Place(block=block, role=role, reads=True) for role in readers if role in roles]
-        return found
+        return places_of(basis, len(self.blocks), self.blocks[0].roles())
 
     def module(self, place: Place) -> nn.Module:
         """Return the module at a place."""

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from harness.pretrained.moments import Moments
-from harness.pretrained.residual import DenseSkip, Place, ResidualModel
+from harness.pretrained.residual import DenseSkip, Place
 from methods.procrustes.classes import Factors
 from methods.procrustes.descent import Descent, DescentOptions, descend
 from methods.procrustes.layer import StructuredLinear
 from methods.procrustes.member import Member
+from methods.procrustes.ports import Stream
 from methods.procrustes.skips import CayleySkip
 from methods.procrustes.solver import SolverOptions, principal_basis, solve_rotation
 from methods.procrustes.weighting import Choice, Weighting, weigh_basis
@@ -40,7 +41,7 @@ class Compression:
 
 
 def compress(
-    residual: ResidualModel,
+    residual: Stream,
     choose: Choice,
     solve: Solver,
     *,
@@ -141,7 +142,7 @@ def _identity(size: int) -> Descent:
     return Descent(matrix=torch.eye(size, dtype=torch.float64), factors=(), errors=())
 
 
-def _encode_skips(residual: ResidualModel) -> None:
+def _encode_skips(residual: Stream) -> None:
     for block in residual.blocks:
         for name in ("attention_skip", "mlp_skip"):
             skip = getattr(block, name)
@@ -150,7 +151,7 @@ def _encode_skips(residual: ResidualModel) -> None:
 
 
 def _correct_bias(
-    residual: ResidualModel, bases: Sequence[Tensor], place: Place, error_DN: Tensor, moments: Moments | None
+    residual: Stream, bases: Sequence[Tensor], place: Place, error_DN: Tensor, moments: Moments | None
 ) -> Tensor | None:
     """Return the bias of a place plus the mean output of the error in its weight."""
     bias = cast(nn.Linear, residual.module(place)).bias

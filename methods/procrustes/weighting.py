@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from harness.pretrained.moments import Moments
-from harness.pretrained.residual import Place, ResidualModel
+from harness.pretrained.residual import Place
 from methods.procrustes.classes import StructuredClass
 from methods.procrustes.member import Member
+from methods.procrustes.ports import Stream
 
 Weighting = Literal["none", "weights", "activations", "gradients"]
 Choice = Callable[[Place, int, int], StructuredClass]
@@ -24,7 +25,7 @@ DAMPING = 1e-3
 
 
 def weigh_basis(
-    residual: ResidualModel, basis: int, choose: Choice, weighting: Weighting, moments: Mapping[Place, Moments]
+    residual: Stream, basis: int, choose: Choice, weighting: Weighting, moments: Mapping[Place, Moments]
 ) -> dict[Place, Member]:
     """Return the weights that face a basis, in float64, with the metrics of their errors.
 
@@ -57,7 +58,7 @@ def weigh_basis(
 
 
 def _weigh_by_moments(
-    residual: ResidualModel,
+    residual: Stream,
     place: Place,
     weight_DN: Tensor,
     structure: StructuredClass,
@@ -77,16 +78,12 @@ def _weigh_by_moments(
     return replace(member, share=share)
 
 
-def _guess_stream(residual: ResidualModel, basis: int, reads: bool) -> Tensor:
+def _guess_stream(residual: Stream, basis: int, reads: bool) -> Tensor:
     """Guess E[x x^T] of the stream (D, D) before a basis, or which features are read from there on; mean diagonal 1."""
-    table_VD = residual.embeddings[0].weight.detach().double()
-    total_DD = table_VD.T @ table_VD / len(table_VD)
-    bases = range(basis + 1) if reads else range(basis, residual.num_bases)
-    if reads:
-        for embedding in residual.embeddings[1:]:
-            other_VD = embedding.weight.detach().double()
-            total_DD = total_DD + other_VD.T @ other_VD / len(other_VD)
-    for other in bases:
+    tables = [table.double() for table in residual.tables]
+    seen = tables if reads else tables[:1]
+    total_DD = torch.stack([table.T @ table / len(table) for table in seen]).sum(0)
+    for other in range(basis + 1) if reads else range(basis, residual.num_bases):
         for place in residual.places(other):
             if place.reads != reads:
                 weight_DN = residual.weight(place).double()

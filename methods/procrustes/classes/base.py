@@ -5,6 +5,7 @@ Shape letters: M and N rows and columns of a matrix W, which maps a row x of M n
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,8 +34,18 @@ class StructuredClass(ABC):
 
     @property
     @abstractmethod
+    def factor_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of each factor."""
+
+    @property
     def num_params(self) -> int:
         """Numbers in the factors of one member."""
+        return sum(math.prod(shape) for shape in self.factor_shapes)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Products that `apply` makes for one row."""
+        return self.num_params
 
     @abstractmethod
     def project(self, weight_MN: Tensor) -> Factors:

@@ -36,9 +36,16 @@ class BlockLowRank(StructuredClass):
         require(1 <= self.rank <= limit, f"rank {self.rank} in {where}: give 1 to {limit}")
 
     @property
-    def num_params(self) -> int:
-        """R (H M + G N)."""
-        return self.rank * (self.column_blocks * self.rows + self.row_blocks * self.columns)
+    def factor_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """U and V: R (H M + G N) numbers."""
+        return (
+            (*self._grid, self.rows // self.row_blocks, self.rank),
+            (*self._grid, self.rank, self.columns // self.column_blocks),
+        )
+
+    @property
+    def _grid(self) -> tuple[int, int]:
+        return self.row_blocks, self.column_blocks
 
     def project(self, weight_MN: Tensor) -> Factors:
         """Return the truncated singular value decomposition of each block."""

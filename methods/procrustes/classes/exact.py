@@ -14,9 +14,9 @@ class Exact(StructuredClass):
     """Every M x N matrix, with itself as its one factor."""
 
     @property
-    def num_params(self) -> int:
+    def factor_shapes(self) -> tuple[tuple[int, ...], ...]:
         """M N."""
-        return self.rows * self.columns
+        return ((self.rows, self.columns),)
 
     def project(self, weight_MN: Tensor) -> Factors:
         """Return W."""

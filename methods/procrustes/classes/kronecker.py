@@ -52,9 +52,25 @@ class Kronecker(StructuredClass):
         return self.columns // self.left_columns
 
     @property
-    def num_params(self) -> int:
-        """K (A C + B D)."""
-        return self.terms * (self.left_rows * self.left_columns + self.right_rows * self.right_columns)
+    def factor_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Left and right: K (A C + B D) numbers."""
+        return (
+            (self.terms, self.left_rows, self.left_columns),
+            (self.terms, self.right_rows, self.right_columns),
+        )
+
+    @property
+    def multiply_adds(self) -> int:
+        """Products that `apply` makes for one row."""
+        return self.terms * min(self._work)
+
+    @property
+    def _work(self) -> tuple[int, int]:
+        """Products of one term for one row, with the left factor first and with the right one first."""
+        return (
+            self.rows * self.left_columns + self.right_rows * self.columns,
+            self.rows * self.right_columns + self.left_rows * self.columns,
+        )
 
     def project(self, weight_MN: Tensor) -> Factors:
         """Return the leading terms of the rearranged matrix, in which a Kronecker product has rank 1."""
@@ -76,8 +92,7 @@ class Kronecker(StructuredClass):
         """Map (..., M) to (..., N), by the factor first that leaves less to do."""
         left, right = factors
         split = x.unflatten(-1, (self.left_rows, self.right_rows))
-        left_first = self.rows * self.left_columns + self.right_rows * self.left_columns * self.right_columns
-        right_first = self.rows * self.right_columns + self.left_rows * self.columns
+        left_first, right_first = self._work
         if left_first <= right_first:
             inner = torch.einsum("...ab,kac->...ckb", split, left)
             return (inner.flatten(-2) @ right.flatten(0, 1)).flatten(-2)

@@ -25,9 +25,9 @@ class LowRank(StructuredClass):
         require(1 <= self.rank <= limit, f"rank {self.rank} of {self.rows} x {self.columns}: give 1 to {limit}")
 
     @property
-    def num_params(self) -> int:
-        """R (M + N)."""
-        return self.rank * (self.rows + self.columns)
+    def factor_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """U and V: R (M + N) numbers."""
+        return ((self.rows, self.rank), (self.rank, self.columns))
 
     def project(self, weight_MN: Tensor) -> Factors:
         """Return U and V of the truncated singular value decomposition."""

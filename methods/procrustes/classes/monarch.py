@@ -51,9 +51,12 @@ class Monarch(StructuredClass):
         return self.left_blocks * self.left_width // self.right_blocks
 
     @property
-    def num_params(self) -> int:
-        """M S + T N."""
-        return self.rows * self.left_width + self.right_height * self.columns
+    def factor_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """L and R: M S + T N numbers."""
+        return (
+            (self.left_blocks, self.rows // self.left_blocks, self.left_width),
+            (self.right_blocks, self.right_height, self.columns // self.right_blocks),
+        )
 
     @cached_property
     def shuffle(self) -> Tensor:
@@ -61,14 +64,14 @@ class Monarch(StructuredClass):
         groups, size = (
             (self.right_blocks, self.right_height) if self.is_mirrored else (self.left_blocks, self.left_width)
         )
-        taken = torch.arange(groups * size).view(groups, size).T.flatten()
+        taken = torch.arange(groups * size, device="cpu").view(groups, size).T.flatten()
         return taken.argsort() if self.is_mirrored else taken
 
     @cached_property
     def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:
         """For each right inner feature: its left block, its right block, how many before it are in both."""
         left = self.shuffle // self.left_width
-        right = torch.arange(len(left)) // self.right_height
+        right = torch.arange(len(left), device="cpu") // self.right_height
         block = left * self.right_blocks + right
         order = (block[:, None] == block[None, :]).tril(-1).sum(1)
         return left, right, order
