@@ -284,7 +284,7 @@ class ResidualModel:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def _rotate_head(self, embedding_DD: Tensor, head_DD: Tensor) -> None:
-        norm, head = self._head_norm, cast(Any, self.model.lm_head)
+        norm, head = self.head_norm, cast(Any, self.model.lm_head)
         if not self.is_tied:
             _assign(head.weight, head.weight.double() @ head_DD.T)
             return
@@ -297,7 +297,8 @@ class ResidualModel:
             _assign(head.ones, embedding_DD @ head.ones.double())
 
     @property
-    def _head_norm(self) -> HeadNorm:
+    def head_norm(self) -> HeadNorm:
+        """The final norm."""
         return cast(HeadNorm, self._decoder.get_submodule(self.family.final_norm))
 
     def _fold(self) -> None:

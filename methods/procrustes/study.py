@@ -38,6 +38,7 @@ from methods.procrustes.compress import (
     compress,
     without_rotation,
 )
+from methods.procrustes.slicing import largest_width, slice_model, stream_bases
 from methods.procrustes.solver import PUBLISHED, SolverOptions
 from methods.procrustes.weighting import Choice, Weighting
 
@@ -120,6 +121,8 @@ WAYS: Mapping[str, Way] = {
     "SVD, by gradients": Way(solve=without_rotation, weighting="gradients", skips="none", choose=low_rank),
 }
 
+# Of the residual features themselves, so that it has no classes and no errors of weights.
+SLICING = "slicing"
 NULL_WAYS: tuple[tuple[Solver, Skips], ...] = (
     (without_rotation, "none"),
     (by_principal_basis, "dense"),
@@ -158,7 +161,11 @@ class Study:
         yield "| --- | ---: | ---: | ---: | ---: |"
         dense = self.folded()
         yield f"| dense | {dense.num_params():,} | {self.perplexity(dense):.3f} | 0 | |"
+        if SLICING in names:
+            yield self._sliced(total)
         for name in names:
+            if name == SLICING:
+                continue
             if WAYS[name].weighting in ("activations", "gradients"):
                 _ = self.moments
             start, residual = time.perf_counter(), self.folded()
@@ -168,6 +175,13 @@ class Study:
                 f"| {name} | {residual.num_params():,} | {self.perplexity(residual):.3f} | "
                 f"{mean_error(done):.3f} | {seconds:.0f} |"
             )
+
+    def _sliced(self, total: int) -> str:
+        bases = stream_bases(self.folded(), self.moments, self._calibration_BT)
+        start, residual = time.perf_counter(), self.folded()
+        slice_model(residual, bases, largest_width(residual, total))
+        seconds = time.perf_counter() - start
+        return f"| {SLICING} | {residual.num_params():,} | {self.perplexity(residual):.3f} | | {seconds:.0f} |"
 
     def run(self, residual: ResidualModel, way: Way, fraction: Fraction, total: int) -> Compression:
         """Compress a folded model one way, to at most a total of parameters."""
@@ -244,7 +258,7 @@ def main() -> None:
     parser.add_argument(
         "--fractions", type=Fraction, nargs="+", default=[Fraction(3, 4), Fraction(5, 8), Fraction(1, 2)]
     )
-    parser.add_argument("--rows", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--rows", nargs="+", choices=[*WAYS, SLICING], default=[*WAYS, SLICING])
     arguments = parser.parse_args()
     with np.load(arguments.windows, allow_pickle=False) as stored:
         calibration_BT, validation_BT = (torch.from_numpy(stored[name].astype(np.int64)) for name in ("calib", "val"))

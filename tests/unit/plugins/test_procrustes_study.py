@@ -16,7 +16,7 @@ from methods.procrustes.study import WAYS, Study, low_rank, main, many_parts, on
 
 transformers = pytest.importorskip("transformers", reason="needs the extra hf")
 
-NAMES = ["published", "descent, by weights", "whitened SVD", "no rotation"]
+NAMES = ["slicing", "published", "descent, by weights", "whitened SVD", "no rotation"]
 
 
 @pytest.fixture(scope="module")
