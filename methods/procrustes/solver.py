@@ -90,14 +90,6 @@ def project_stacked(stacked_DN: Tensor, members: Sequence[Member]) -> Tensor:
     return torch.cat(nearest, dim=1)
 
 
-def relative_error(rotation_DD: Tensor, members: Sequence[Member]) -> float:
-    """Return |Q H - S| / |H| over the weights that are compressed, S their projections."""
-    compressed = [member for member in members if not member.is_exact]
-    stacked_DN = rotation_DD @ torch.cat([member.weight for member in compressed], dim=1)
-    error_DN = stacked_DN - project_stacked(stacked_DN, compressed)
-    return _relative(_energy(error_DN), _energy(stacked_DN))
-
-
 def procrustes(target_DD: Tensor) -> tuple[Tensor, float]:
     """Return the orthogonal Q of largest <Q, T>, and that value: the sum of the singular values of T."""
     left_DD, values_D, right_DD = torch.linalg.svd(target_DD)
