@@ -33,8 +33,10 @@ def load_pretrained(source: str, *, dtype: torch.dtype | None = None) -> PreTrai
     where, options = _place(source)
     try:
         config = AutoConfig.from_pretrained(where, trust_remote_code=False, **options)
+    except ImportError as error:
+        raise UsageError(f"--model {source}: another package is needed ({_first_line(error)})") from error
     except (OSError, ValueError) as error:
-        raise UsageError(f"--model {source}: no readable config.json ({_first_line(error)})") from error
+        raise UsageError(f"--model {source}: no readable configuration ({_first_line(error)})") from error
     find_family(config)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(

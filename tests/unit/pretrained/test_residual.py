@@ -195,8 +195,15 @@ def test_unknown_kinds_and_absent_folders_are_refused_before_weights(tmp_path: P
     with pytest.raises(UsageError, match="no rule to rotate models of type 'gpt2'"):
         load_pretrained(str(tmp_path))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="no readable config.json"):
+    with pytest.raises(UsageError, match="no readable configuration"):
         load_pretrained(str(tmp_path / "empty"))
+
+
+def test_a_file_that_is_no_gguf_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF" + bytes(64))
+    with pytest.raises(UsageError, match="another package is needed|no readable configuration") as caught:
+        load_pretrained(str(tmp_path / "model.gguf"))
+    assert "\n" not in str(caught.value)
 
 
 def test_code_of_the_folder_is_not_run(saved: Path) -> None:
