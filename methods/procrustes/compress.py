@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.pretrained.moments import Moments
-from harness.pretrained.residual import DenseSkip, Place
+from harness.pretrained.parts import DenseSkip
+from harness.pretrained.residual import Place
 from methods.procrustes.classes import Factors
 from methods.procrustes.descent import Descent, DescentOptions, descend
 from methods.procrustes.layer import StructuredLinear

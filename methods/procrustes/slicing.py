@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.pretrained.moments import Moments
-from harness.pretrained.residual import CentredHead, DenseSkip, Place, ResidualModel
+from harness.pretrained.parts import CentredHead, DenseSkip
+from harness.pretrained.residual import Place, ResidualModel
 
 
 @torch.no_grad()
