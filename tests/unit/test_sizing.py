@@ -25,7 +25,9 @@ def settle(name: str, target: int, *overrides: str, preset: str = "small") -> tu
     return model, method.count_stored(build_on_meta(method), settings.export), said
 
 
-@pytest.mark.parametrize("name", ["dense", "legendre", "low_rank", "mpo", "pruning", "quantised", "recursive"])
+@pytest.mark.parametrize(
+    "name", ["dense", "legendre", "low_rank", "mpo", "procrustes", "pruning", "quantised", "recursive"]
+)
 @pytest.mark.parametrize("target", [150_000, 500_000])
 def test_every_method_comes_near_a_number_of_parameters(name: str, target: int) -> None:
     chains = ("chi=48",) if name == "mpo" else ()

@@ -1,0 +1,89 @@
+"""The model families whose residual stream may change its basis, and where their parts are.
+
+A family qualifies if each block normalises what it reads (pre-norm) and nothing else acts on the residual stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import UsageError, suggest
+from harness.nn.config import LinearRole
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Family:
+    """Paths of parts, below the model or below a decoder layer.
+
+    Attributes:
+        decoder: the module with the layers.
+        embeddings: of tokens first; they add up to what the first block reads. Below the decoder.
+        final_norm: below the decoder.
+        attention_norm: below a layer.
+        mlp_norm: below a layer.
+        linears: the linear maps of a layer by role.
+        activation: what lies between `up` and `down` where the layer itself runs these; below a layer.
+        centres: the norms subtract the mean of features.
+    """
+
+    decoder: str
+    embeddings: tuple[str, ...]
+    final_norm: str
+    attention_norm: str
+    mlp_norm: str
+    linears: Mapping[LinearRole, str]
+    activation: str = ""
+    centres: bool = False
+
+
+_ATTENTION: dict[LinearRole, str] = {
+    "query": "self_attn.q_proj",
+    "key": "self_attn.k_proj",
+    "value": "self_attn.v_proj",
+}
+_LLAMA = Family(
+    decoder="model",
+    embeddings=("embed_tokens",),
+    final_norm="norm",
+    attention_norm="input_layernorm",
+    mlp_norm="post_attention_layernorm",
+    linears=_ATTENTION
+    | {"output": "self_attn.o_proj", "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"},
+)
+_OPT = Family(
+    decoder="model.decoder",
+    embeddings=("embed_tokens", "embed_positions"),
+    final_norm="final_layer_norm",
+    attention_norm="self_attn_layer_norm",
+    mlp_norm="final_layer_norm",
+    linears=_ATTENTION | {"output": "self_attn.out_proj", "up": "fc1", "down": "fc2"},
+    activation="activation_fn",
+    centres=True,
+)
+FAMILIES: Mapping[str, Family] = {"llama": _LLAMA, "opt": _OPT, "qwen2": _LLAMA}
+
+
+def find_family(config: Any) -> Family:
+    """Return the family of a model by its Hugging Face configuration.
+
+    Raises:
+        UsageError: the architecture is unknown, or a variant in which the basis of the residual stream is not free.
+    """
+    kind = config.model_type
+    if kind not in FAMILIES:
+        raise UsageError(f"no rule to rotate models of type '{kind}'. {suggest(kind, FAMILIES)}")
+    if not getattr(config, "do_layer_norm_before", True):
+        raise UsageError(
+            f"this {kind} model normalises after each sublayer, where a rotation changes the function. "
+            "Give a pre-norm model: do_layer_norm_before = true"
+        )
+    if getattr(config, "_remove_final_layer_norm", False):
+        raise UsageError(f"this {kind} model has no final norm, so that its head would see the rotation. Give another")
+    if getattr(config, "word_embed_proj_dim", config.hidden_size) != config.hidden_size:
+        raise UsageError(
+            f"this {kind} model projects its embeddings ({config.word_embed_proj_dim} to {config.hidden_size} "
+            "features), which is not supported. Give a model without projection"
+        )
+    return FAMILIES[kind]
