@@ -71,12 +71,11 @@ class ProcessEngine:
         return outcomes
 
     def _run(self, cell: Cell, watcher: Watcher) -> Outcome | None:
-        if self._is_stopping:
-            return None
         clear_folder(cell)
         with said_path(cell).open("w+", encoding="utf-8", errors="replace") as said:
             with self._lock:
                 if self._is_stopping:
+                    said_path(cell).unlink()
                     return None
                 command = cell_command(self._grid, cell, device=self._device, data_dir=self._data_dir)
                 child = start_child(command, said, num_threads=self._num_threads)
