@@ -1,0 +1,78 @@
+"""What claims about rotated transformers are judged by: how far a rotated model's logits are from the original's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.errors import UsageError, missing_extra, suggest
+
+SEED = 0
+_SIZES = {"vocab_size": 61, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4}
+_ROTARY = {**_SIZES, "num_key_value_heads": 2, "intermediate_size": 40, "max_position_embeddings": 32}
+
+
+def rotation_error(family: str) -> float:
+    """Largest change of a logit, of the largest, by folding norms and random bases in a random model, in float32."""
+    from harness.pretrained.residual import ResidualModel
+
+    model = _random_model(family)
+    before = _logits(model)
+    residual = ResidualModel(model)
+    generator = torch.Generator().manual_seed(SEED)
+    size = residual.width
+    residual.rotate(
+        [
+            torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64)).Q
+            for _ in range(residual.num_bases)
+        ]
+    )
+    return _relative(_logits(model), before)
+
+
+def centring_error(family: str) -> float:
+    """The same by subtracting each embedding's mean, as the public code does whatever the family's norms do."""
+    model = _random_model(family)
+    before = _logits(model)
+    with torch.no_grad():
+        table = model.get_input_embeddings().weight
+        table.sub_(table.mean(1, keepdim=True))
+    return _relative(_logits(model), before)
+
+
+def _random_model(family: str) -> Any:
+    try:
+        import transformers
+    except ModuleNotFoundError as error:
+        raise missing_extra("a model of transformers", "hf") from error
+    made = {
+        "opt": lambda: transformers.OPTConfig(**_SIZES, ffn_dim=40, word_embed_proj_dim=24, max_position_embeddings=32),
+        "llama": lambda: transformers.LlamaConfig(**_ROTARY, tie_word_embeddings=False),
+        "qwen2": lambda: transformers.Qwen2Config(**_ROTARY, tie_word_embeddings=False),
+    }
+    if family not in made:
+        raise UsageError(f"no family '{family}'. {suggest(family, made)}")
+    torch.manual_seed(SEED)
+    model = transformers.AutoModelForCausalLM.from_config(made[family]()).eval()
+    with torch.no_grad():  # gains, biases and embeddings away from ones and zeros
+        for name, parameter in model.named_parameters():
+            noise = torch.randn_like(parameter)
+            parameter.copy_(1 + 0.3 * noise if "norm" in name and name.endswith("weight") else 0.2 * noise + 0.05)
+    return model
+
+
+@torch.no_grad()
+def _logits(model: Any) -> Tensor:
+    tokens = torch.randint(0, 61, (2, 20), generator=torch.Generator().manual_seed(SEED + 1))
+    logits: Tensor = model(input_ids=tokens).logits
+    return logits
+
+
+def _relative(after: Tensor, before: Tensor) -> float:
+    return float((after - before).abs().max() / before.abs().max())
+
+
+MEASURES: Mapping[str, Callable[..., float]] = {"rotation_error": rotation_error, "centring_error": centring_error}
