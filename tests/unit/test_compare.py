@@ -49,9 +49,10 @@ def test_cells_run_fail_and_are_not_repeated(tmp_path: Path, capsys) -> None:
     assert "cells that are not complete" in capsys.readouterr().out
 
 
-def test_widths_match_parameters_and_the_error_is_shown(tmp_path: Path, capsys) -> None:
+def test_widths_match_parameters_and_the_error_is_shown(small_text: str, tmp_path: Path, capsys) -> None:
     out = tmp_path / "grid"
     arguments = [*BASE, "--methods", "dense,mpo", "--budget", "1steps", "--seeds", "1", "--out", str(out)]
+    arguments += ["--data", small_text, "--tokenizer", "bytes"]
     assert run_command([*arguments, "--match", "params", "--target", "60k", "--set", "mpo.chi=2"]) == 0
     said = capsys.readouterr().out
     assert "widths that come nearest to 60,000 stored parameters" in " ".join(said.split())

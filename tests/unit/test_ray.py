@@ -142,7 +142,9 @@ def test_a_cell_whose_worker_is_lost_every_time_is_given_up(cluster: None, tmp_p
     monkeypatch.setattr("harness.ray_engine.run_cell", die)
     grid, heard = make_grid("synthetic", (0,), 5), Heard()
     (outcome,) = RayEngine(grid, folder=tmp_path, need=ONE_THREAD).run(list(grid.cells(tmp_path)), heard)
-    assert heard.begun == [0, 0, 0] and len(heard.ended_with) == 3
+    # a worker that dies at once may take the word that it began with it
+    assert set(heard.begun) <= {0}
+    assert len(heard.ended_with) == 3
     assert outcome.exit_code == 4 and outcome.reason == "killed with its worker (WorkerCrashedError), given up after 3"
 
 

@@ -15,7 +15,7 @@ from harness.cli import run_command
 from harness.errors import RecordError
 from harness.records.native import read_record
 
-RUN = "--method dense --preset tiny --budget 1steps --data synthetic"
+RUN = "--method dense --preset tiny --budget 1steps --tokenizer bytes --data synthetic"
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -40,8 +40,9 @@ def write(folder: Path, value: dict[str, Any]) -> Path:
     return path
 
 
-def test_runs_are_sealed_and_a_changed_claim_makes_them_exploratory(tmp_path: Path, capsys) -> None:
-    path, out = write(tmp_path, content()), tmp_path / "runs"
+def test_runs_are_sealed_and_a_changed_claim_makes_them_exploratory(small_text: str, tmp_path: Path, capsys) -> None:
+    plan = {"arguments": [RUN.replace("synthetic", small_text)], "seeds": 2}
+    path, out = write(tmp_path, content(plan=plan)), tmp_path / "runs"
     arguments = ["claims", "run", f"{path}#C1", "--out", str(out)]
     assert run_command([*arguments, "--list"]) == 0
     assert capsys.readouterr().out.count("missing  harness run --method dense") == 2
@@ -67,9 +68,9 @@ def test_runs_are_sealed_and_a_changed_claim_makes_them_exploratory(tmp_path: Pa
         return json.loads(capsys.readouterr().out)["claims"][0]["standing"]
 
     assert standing() == "sealed"
-    write(tmp_path, content(statement="other words", remark="more words"))
+    write(tmp_path, content(plan=plan, statement="other words", remark="more words"))
     assert standing() == "sealed"
-    write(tmp_path, {**content(), "margins": {"margin": {"value": "0.6", "reason": "r"}}})
+    write(tmp_path, {**content(plan=plan), "margins": {"margin": {"value": "0.6", "reason": "r"}}})
     assert standing() == "exploratory"
 
 
