@@ -142,7 +142,7 @@ class Transformer(Network):
 
     def loss(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """Return the mean cross entropy in nats a token, float32 or wider, shape ()."""
-        z_BTV = self._products(self.hidden(tokens_BT))
+        z_BTV = self.products(self.hidden(tokens_BT))
         return capped_cross_entropy(z_BTV.flatten(0, 1), targets_BT.flatten(), self.config.softcap)
 
     def embed(self, tokens_BT: Tensor) -> Tensor:
@@ -163,9 +163,10 @@ class Transformer(Network):
 
     def logits(self, x_BTD: Tensor) -> Tensor:
         """Return the logits (B, T, V) of the stream that leaves the last block, float32 or wider."""
-        return capped_logits(self._products(x_BTD), self.config.softcap)
+        return capped_logits(self.products(x_BTD), self.config.softcap)
 
-    def _products(self, x_BTD: Tensor) -> Tensor:
+    def products(self, x_BTD: Tensor) -> Tensor:
+        """Return the products of the head (B, T, V), before the cap; subclasses change the head here."""
         x_BTD = self.final_norm(x_BTD)
         return self.embedding.unembed(x_BTD) if self.head is None else cast(Tensor, self.head(x_BTD))
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from pydantic import ValidationError
-
 from harness.records.logs import LOG_FILE, LogStep
 from harness.records.safeio import JSON
 from harness.records.values import Value
@@ -102,7 +100,7 @@ def _curves(train: Mapping[str, JSON]) -> dict[str, Curve]:
     for key, name in _CURVES.items():
         try:
             found[key] = Curve.model_validate(train[name])
-        except (KeyError, ValidationError):
+        except (KeyError, ValueError):  # a lone surrogate is no ValidationError
             continue
     return found
 

@@ -38,8 +38,8 @@ class RotatedTransformer(Transformer):
         """Make the block of a depth."""
         return RotatedBlock(config, linear, depth, rotary)
 
-    def logits(self, x_BTD: Tensor) -> Tensor:
-        """Return the logits (B, T, V) of the stream that leaves the last block."""
+    def products(self, x_BTD: Tensor) -> Tensor:
+        """Return the products of the head (B, T, V)."""
         if self.head_skip is not None:
             x_BTD = x_BTD @ self.head_skip.to(x_BTD.dtype)
-        return super().logits(x_BTD)
+        return super().products(x_BTD)
