@@ -6,6 +6,7 @@ stops, leaving a record that can be resumed, when the worker of Ray that runs th
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import time
@@ -65,6 +66,9 @@ class Ended:
 
 def run_cell(order: Order) -> Iterator[Ended | None]:
     """Run a cell: None when it begins, then how it ended."""
+    # Ray cancels by SIGINT, which is ignored, and inherited so, where the grid was started in the background.
+    with suppress(ValueError):  # outside of the main thread
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     yield None
     try:
         yield _run(order)
