@@ -80,7 +80,7 @@ def claims_run(
             command = shlex.join(["harness", *run.command[3:]])
             sys.stdout.write(f"{'complete' if run.is_complete else 'missing'}  {command}\n")
         return
-    make_runs(iter(runs))
+    make_runs(runs)
     open_console().print(f"{len(runs)} runs complete in {out}; see: harness claims show {name}")
 
 

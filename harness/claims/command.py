@@ -56,15 +56,14 @@ holds_if = "params_before / params_after == factor"
 """
 
 
-def judge_plugins(run_folders: Sequence[Path], source: str | None = None) -> Judged:
-    """Judge the claims of all plugins, or of one source, by the runs under some folders.
+def judge_plugins(run_folders: Sequence[Path]) -> Judged:
+    """Judge the claims of all plugins by the runs under some folders.
 
     Raises:
         HarnessError: a claim file is wrong.
     """
     evidence = Evidence(Runs(_present(run_folders)), None)
-    files = [loaded for loaded in find_claims() if source in (None, loaded.content.source.id)]
-    return [(loaded, judge(loaded, evidence)) for loaded in files]
+    return [(loaded, judge(loaded, evidence)) for loaded in find_claims()]
 
 
 def judge_file(path: Path, evidence_folder: Path | None, run_folders: Sequence[Path]) -> Judged:
@@ -86,14 +85,14 @@ def judge_file(path: Path, evidence_folder: Path | None, run_folders: Sequence[P
 
 
 def judge_claim(name: str, run_folders: Sequence[Path]) -> tuple[LoadedClaims, Judgement]:
-    """Judge one claim of a plugin, such as mpo.C5, beside the others of its file.
+    """Judge one claim, such as mpo.C5 or FILE#ID, beside the others of its file.
 
     Raises:
         UsageError: there is none of that name.
     """
-    found, _ = find_claim(name)
-    judged = judge_plugins(run_folders, found.content.source.id)
-    return next((loaded, each) for loaded, judgements in judged for each in judgements if each.name == name)
+    loaded, claim = find_claim(name)
+    judgements = judge(loaded, Evidence(Runs(_present(run_folders)), None))
+    return loaded, next(each for each in judgements if each.claim is claim)
 
 
 def write_template(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,7 +50,7 @@ def planned_runs(loaded: LoadedClaims, claim: Claim, name: str, out: Path, budge
             yield PlannedRun([*start, *words, *(["--budget", budget] if budget else [])], folder, False)
 
 
-def make_runs(runs: Iterator[PlannedRun]) -> None:
+def make_runs(runs: Iterable[PlannedRun]) -> None:
     """Make the runs that are not complete; each says what it does as `harness run` would.
 
     Raises:

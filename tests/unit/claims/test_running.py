@@ -93,3 +93,9 @@ def test_a_failed_run_is_named(tmp_path: Path, capsys) -> None:
     path = write(tmp_path, content(plan={"arguments": [f"{RUN} --set width=7"]}))
     assert run_command(["claims", "run", f"{path}#C1", "--out", str(tmp_path / "runs")]) == 4
     assert "run0-seed0: the run ended with exit code 2" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_claim_of_any_file_is_shown(tmp_path: Path, capsys) -> None:
+    path = write(tmp_path, content())
+    assert run_command(["claims", "show", f"{path}#C1", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "them.C1"
