@@ -10,7 +10,6 @@ import numpy as np
 from torch import Tensor
 
 from harness.artifact.container import PlannedTensor
-from harness.artifact.expected import num_stored
 from harness.method import ExportSettings, Method, ParamCounts, ParamGroup, Role, Settings, copy_tensors
 from harness.nn import counting
 from harness.nn.config import BackboneConfig
@@ -90,12 +89,10 @@ class BackboneMethod(Method):
             for name, tensor in self.stored_tensors(network)
         ]
 
-    def count_stored(self, network: Network, export: ExportSettings) -> int:
-        """Count the numbers of `stored_tensors` under their schemes."""
-        return sum(
-            num_stored(tuple(tensor.shape), self.scheme_of(name, tensor, export))
-            for name, tensor in self.stored_tensors(network)
-        )
+    def stored_shapes(self, network: Network, export: ExportSettings) -> Iterator[tuple[tuple[int, ...], str]]:
+        """Yield shape and scheme of each of the `stored_tensors`."""
+        for name, tensor in self.stored_tensors(network):
+            yield tuple(tensor.shape), self.scheme_of(name, tensor, export)
 
     def load_stored(self, network: Network, tensors: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Copy decoded tensors to where `stored_tensors` finds them.

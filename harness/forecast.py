@@ -67,20 +67,8 @@ def _forecast_storage(subject: Subject) -> tuple[SizeForecast, float, str]:
 
     method, export, plan = subject.method, subject.settings.export, subject.plan
     network = build_on_meta(method)
-    if isinstance(method, BackboneMethod):
-        tensors = [
-            (tuple(tensor.shape), method.scheme_of(name, tensor, export))
-            for name, tensor in method.stored_tensors(network)
-        ]
-        is_plain = type(method).export is BackboneMethod.export
-    else:
-        schemes = {"matrix": export.matrices, "embedding": export.embeddings, "scalar": export.scalars}
-        tensors = [
-            (tuple(network.get_parameter(name).shape), schemes[group.role])
-            for group in method.param_groups(network)
-            for name in group.names
-        ]
-        is_plain = False
+    tensors = list(method.stored_shapes(network, export))
+    is_plain = isinstance(method, BackboneMethod) and type(method).export is BackboneMethod.export
     params = SizeForecast(
         trained=plan.num_params_trained,
         stored=method.count_stored(network, export),

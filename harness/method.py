@@ -9,7 +9,7 @@ split and never reports a number of its own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
@@ -259,20 +259,25 @@ class Method(ABC):
     def export(self, network: Network, export: ExportSettings) -> Sequence[PlannedTensor]:
         """Say for every stored tensor its values (float32) and scheme; tied tensors once."""
 
+    def stored_shapes(self, network: Network, export: ExportSettings) -> Iterator[tuple[tuple[int, ...], str]]:
+        """Yield shape and scheme of each tensor of the file; works on a network built on the `meta` device.
+
+        By default each parameter is stored as it is, under the scheme of its role.
+        """
+        schemes = {"matrix": export.matrices, "embedding": export.embeddings, "scalar": export.scalars}
+        for group in self.param_groups(network):
+            for name in group.names:
+                yield tuple(network.get_parameter(name).shape), schemes[group.role]
+
     def count_stored(self, network: Network, export: ExportSettings) -> int:
         """Count the numbers that the file will hold, scales included; works on a network built on the `meta` device.
 
-        By default each parameter is stored as it is, under the scheme of its role. Override it where `export` stores
-        other numbers. The harness counts again in the file.
+        By default those of `stored_shapes`. Override it where `export` stores other numbers; the harness counts again
+        in the file.
         """
         from harness.artifact.expected import num_stored
 
-        schemes = {"matrix": export.matrices, "embedding": export.embeddings, "scalar": export.scalars}
-        return sum(
-            num_stored(tuple(network.get_parameter(name).shape), schemes[group.role])
-            for group in self.param_groups(network)
-            for name in group.names
-        )
+        return sum(num_stored(shape, scheme) for shape, scheme in self.stored_shapes(network, export))
 
     def load_stored(self, network: Network, tensors: Mapping[str, np.ndarray]) -> None:
         """Copy decoded tensors, by the names of `export`, into a network in place; by default into its parameters.

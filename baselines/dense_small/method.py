@@ -108,10 +108,7 @@ def _measure(
         network = method.build()
     if match == "params":
         return method.count_stored(network, export)
-    return sum(
-        expected_bytes(tuple(tensor.shape), method.scheme_of(name, tensor, export), bits)
-        for name, tensor in method.stored_tensors(network)
-    )
+    return sum(expected_bytes(shape, scheme, bits) for shape, scheme in method.stored_shapes(network, export))
 
 
 def _describe(found: Sized, target: float, match: Match, like: str) -> str:
