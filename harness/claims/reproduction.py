@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from harness.claims.quantities import Number, between
 from harness.compare_views import is_trial
-from harness.comparison import FIGURES, Run, read_run
+from harness.comparison import FIGURES, Figure, Run, read_run
 from harness.errors import RecordError, UsageError, suggest
 from harness.records.native import RECORD_FILE, read_record
 from harness.records.schema import Record
@@ -30,6 +30,18 @@ _BLOCKS = {
     "token_accuracy": ("block_correct", "block_tokens", 1.0),
 }
 
+
+def _lost_in_export(record: Record) -> float | None:
+    """Bits per byte of the tune split that the stored file scores worse than the trained network did."""
+    stored, trained = record.metrics.tune, record.metrics.tune_before_export
+    return stored.val_bpb - trained.val_bpb if stored and trained else None
+
+
+_FIGURES: Mapping[str, Figure] = {
+    "val_bpb": lambda record: record.metrics.test.val_bpb if record.metrics.test else None,
+    "bpb_lost_in_export": _lost_in_export,
+    **FIGURES,
+}
 
 SEED_SUFFIX = re.compile(r"-seed[0-9]+$")
 
@@ -95,8 +107,9 @@ class Runs:
     def select(self, text: str) -> dict[int, Path]:
         """Return the folders of the runs that match `METHOD/PRESET, key=value, ...`, by seed.
 
-        Keys are budget, data, from (the parent's name without its seed; runs with a parent match only with it) and
-        settings such as model.chi.
+        Keys are budget, data, claim (that the run was sealed for), from (the parent's name without its seed; runs with
+        a parent match only with it) and settings such as model.chi; of a list the parts are joined by `+`, of one
+        within it by `:`.
 
         Raises:
             UsageError: the text is not of that form.
@@ -228,12 +241,9 @@ def figure_of(record: Record, figure: str) -> float:
         UsageError: there is no such figure.
         MissingEvidenceError: the record lacks it.
     """
-    if figure == "val_bpb":
-        value: float | None = record.metrics.test.val_bpb if record.metrics.test else None
-    elif figure in FIGURES:
-        value = FIGURES[figure](record)
-    else:
-        raise UsageError(f"no figure '{figure}'. {suggest(figure, ['val_bpb', *FIGURES])}")
+    if figure not in _FIGURES:
+        raise UsageError(f"no figure '{figure}'. {suggest(figure, _FIGURES)}")
+    value = _FIGURES[figure](record)
     if value is None:
         raise MissingEvidenceError(f"{record.name} has no {figure}")
     return value
@@ -276,7 +286,8 @@ def _interval(error: float, degrees: float) -> Interval:
 
 def _matches(record: Record, wanted: Mapping[str, str]) -> bool:
     parent = SEED_SUFFIX.sub("", record.lineage[-1].name) if record.lineage else ""
-    known = {"budget": record.budget.text, "data": record.data.name, "from": parent}
+    claim = record.seal.claim if record.seal else ""
+    known = {"budget": record.budget.text, "data": record.data.name, "from": parent, "claim": claim}
     for section in ("model", "train", "export"):
         known |= {f"{section}.{key}": _plain(value) for key, value in getattr(record.settings, section).items()}
     if unknown := sorted(wanted.keys() - known.keys()):
@@ -287,6 +298,8 @@ def _matches(record: Record, wanted: Mapping[str, str]) -> bool:
     return parent == wanted.get("from", "") and all(known[key] == value for key, value in wanted.items())
 
 
-def _plain(value: object) -> str:
-    """A setting as `--set` takes it."""
+def _plain(value: object, inner: str = "+") -> str:
+    """A setting as `--set` takes it, a list without brackets and commas."""
+    if isinstance(value, (list, tuple)):
+        return inner.join(_plain(part, inner=":") for part in value)
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -7,7 +7,7 @@ a predicate is the level at which its answer stops being the answer of the point
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -25,6 +25,7 @@ ALPHA = 0.05
 # A predicate whose answer holds at this level holds at any that is asked for.
 _SMALLEST_ALPHA = 1e-9
 _NUM_HALVINGS = 40
+_MAX_DOUBLINGS = 10
 
 
 class WrongPredicateError(MissingEvidenceError):
@@ -45,7 +46,9 @@ class Answer:
         alpha: level that it was asked at, after Holm.
         truth_at_half_margin: the answer at half of its margins; None where undecided or without margins.
         truth_at_double_margin: at the double.
-        has_margin: whether it names a margin.
+        margins: names of the margins in it.
+        flip_factor: nearest factor on its margins, up to 1,024 either way, at which the answer is another; None for
+            none.
     """
 
     predicate: Predicate
@@ -57,7 +60,8 @@ class Answer:
     alpha: float = ALPHA
     truth_at_half_margin: Truth = None
     truth_at_double_margin: Truth = None
-    has_margin: bool = False
+    margins: tuple[str, ...] = ()
+    flip_factor: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,19 +225,34 @@ def _holm_levels(p_values: Mapping[int, float]) -> dict[int, float]:
 
 
 def _ask_margins(loaded: LoadedClaims, claim: Claim, answer: Answer, evidence: Evidence) -> Answer:
-    """Ask again at the corrected level, and with half and double margins."""
+    """Ask again at the corrected level, with half and double margins, and for the margin at which the answer flips."""
     predicate = answer.predicate
     truth, items = _ask(loaded, claim, predicate, evidence, alpha=answer.alpha)
-    has_margin = bool(names_in(predicate.tree) & loaded.content.margins.keys())
-    half, double = (
-        _ask(loaded, claim, predicate, evidence, alpha=answer.alpha, factor=factor)[0] if has_margin else None
-        for factor in (0.5, 2.0)
-    )
+    answer = replace(answer, truth=truth, items=tuple(items.values()))
+    if not (margins := tuple(sorted(names_in(predicate.tree) & loaded.content.margins.keys()))):
+        return answer
+
+    def at(factor: float) -> Truth:
+        return _ask(loaded, claim, predicate, evidence, alpha=answer.alpha, factor=factor)[0]
+
     return replace(
         answer,
-        truth=truth,
-        items=tuple(items.values()),
-        truth_at_half_margin=half,
-        truth_at_double_margin=double,
-        has_margin=has_margin,
+        truth_at_half_margin=at(0.5),
+        truth_at_double_margin=at(2.0),
+        margins=margins,
+        flip_factor=_flip_factor(at, truth),
     )
+
+
+def _flip_factor(at: Callable[[float], Truth], truth: Truth) -> float | None:
+    """Return the factor nearest to 1 at which the answer is no longer `truth`, to six digits."""
+    for doublings in range(1, _MAX_DOUBLINGS + 1):
+        for sign in (-1, 1):
+            if at(2.0 ** (sign * doublings)) == truth:
+                continue
+            same, other = float(sign * (doublings - 1)), float(sign * doublings)
+            for _ in range(_NUM_HALVINGS):
+                middle = (same + other) / 2
+                same, other = (middle, other) if at(2.0**middle) == truth else (same, middle)
+            return float(f"{2.0**other:.6g}")
+    return None

@@ -101,6 +101,8 @@ def _answer_data(answer: Answer) -> dict[str, Any]:
         "alpha": answer.alpha,
         "truth_at_half_margin": answer.truth_at_half_margin,
         "truth_at_double_margin": answer.truth_at_double_margin,
+        "margins": list(answer.margins),
+        "flip_factor": answer.flip_factor,
         "evidence": [asdict(item) for item in answer.items],
     }
 
@@ -108,7 +110,7 @@ def _answer_data(answer: Answer) -> dict[str, Any]:
 def _claim_tables(loaded: LoadedClaims, judgement: Judgement) -> Iterator[Table]:
     yield _summary_table(loaded, judgement)
     if judgement.answers:
-        yield _answers_table(judgement.answers)
+        yield _answers_table(loaded, judgement.answers)
     if used := _published(loaded, judgement):
         yield Table(title="published numbers", columns=("name", "printed", "where", "note"), rows=used)
     items = {item.call: item for answer in judgement.answers for item in answer.items}
@@ -150,7 +152,7 @@ def _published(loaded: LoadedClaims, judgement: Judgement) -> list[tuple[str, st
     return printed + [(name, each.value, "margin of this file", each.reason) for name, each in margins if name in names]
 
 
-def _answers_table(answers: Sequence[Answer]) -> Table:
+def _answers_table(loaded: LoadedClaims, answers: Sequence[Answer]) -> Table:
     rows = [
         (
             answer.predicate.says,
@@ -158,15 +160,19 @@ def _answers_table(answers: Sequence[Answer]) -> Table:
             "reduced scale" if answer.predicate.is_reduced else answer.predicate.reading or "every reading",
             answer.missing or _SAID[answer.truth],
             "-" if answer.p_value is None else f"{answer.p_value:.2g}",
-            _at_other_margins(answer),
+            _at_other_margins(loaded, answer),
         )
         for answer in answers
     ]
-    columns = ("asks", "holds if", "counts for", "answer", "p", "at half / double margin")
+    columns = ("asks", "holds if", "counts for", "answer", "p", "at half / double margin; where it flips")
     return Table(title="predicates", columns=columns, rows=rows)
 
 
-def _at_other_margins(answer: Answer) -> str:
-    if not answer.has_margin:
+def _at_other_margins(loaded: LoadedClaims, answer: Answer) -> str:
+    if not answer.margins:
         return "-"
-    return f"{_SAID[answer.truth_at_half_margin]} / {_SAID[answer.truth_at_double_margin]}"
+    said = f"{_SAID[answer.truth_at_half_margin]} / {_SAID[answer.truth_at_double_margin]}"
+    if answer.flip_factor is None:
+        return f"{said}; none flips it"
+    values = {name: answer.flip_factor * loaded.content.margins[name].number.value for name in answer.margins}
+    return f"{said}; flips at {', '.join(f'{name} {value:.4g}' for name, value in values.items())}"

@@ -111,6 +111,14 @@ def test_the_answer_at_half_and_double_the_margin(tmp_path: Path) -> None:
     (answer,) = found.answers
     assert answer.truth is False
     assert (answer.truth_at_half_margin, answer.truth_at_double_margin) == (False, True)
+    assert answer.flip_factor == pytest.approx(1.5, rel=1e-5)  # 1.15 is within 0.15 of 1
+
+
+def test_a_margin_that_never_decides_and_one_that_does_by_less(tmp_path: Path) -> None:
+    margins = {"margin": {"value": "0.1", "reason": "r"}}
+    for text, factor in (("within(1, 1, margin)", None), ("within(1.02, 1, margin)", 0.2)):
+        (found,) = judged(write(tmp_path, claim(text), margins=margins))
+        assert found.answers[0].flip_factor == (factor and pytest.approx(factor, rel=1e-5))
 
 
 def test_runs_of_ours(tmp_path: Path) -> None:
@@ -171,6 +179,9 @@ def test_how_runs_are_chosen(tmp_path: Path) -> None:
     for text in ("dense/tiny, budget=1steps", "dense/tiny, model.depth=3", "dense/tiny, from=x"):
         with pytest.raises(MissingEvidenceError, match="no complete run matches"):
             runs.select(text)
+    assert list(runs.select("dense/tiny, claim=")) == [0, 1]  # runs that were sealed for no claim
+    with pytest.raises(MissingEvidenceError, match="no complete run matches"):
+        runs.select("dense/tiny, claim=mpo.C5")
     with pytest.raises(UsageError, match="no key 'budgt'"):
         runs.select("dense/tiny, budgt=20steps")
     with pytest.raises(UsageError, match="write METHOD/PRESET"):
