@@ -103,7 +103,8 @@ class Judgement:
         if self.verdict == "unverifiable":
             return f"not published: {self.claim.unpublished}"
         if self.verdict == "confirmed":
-            return "; ".join(each.predicate.says for each in deciding)
+            more = f"; and {len(deciding) - 2} more" if len(deciding) > 2 else ""
+            return "; ".join(each.predicate.says for each in deciding[:2]) + more
         missing = [each.missing or f"not decided: {each.predicate.says}" for each in deciding if each.truth is None]
         return missing[0] if missing else f"not run; {self.claim.decide}"
 

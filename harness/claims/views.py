@@ -20,7 +20,7 @@ _SAID = {True: "yes", False: "no", None: "undecided"}
 def claims_view(judged: Judged) -> View:
     """Show the verdict of every claim, a line each, and how many there are of each by source."""
     rows = [
-        (each.name, each.claim.statement, each.verdict, each.reduced or "-", each.why)
+        (each.name, each.claim.statement, _verdict_with_signal(each), each.why)
         for _, judgements in judged
         for each in judgements
     ]
@@ -30,7 +30,7 @@ def claims_view(judged: Judged) -> View:
     ]
     return View(
         tables=[
-            Table(title="claims", columns=("claim", "statement", "verdict", "reduced scale", "why"), rows=rows),
+            Table(title="claims", columns=("claim", "statement", "verdict", "why"), rows=rows),
             Table(title="verdicts by source", columns=("source", *VERDICTS), rows=counts, right=frozenset(range(1, 6))),
         ],
         data={"claims": [judgement_data(loaded, each) for loaded, judgements in judged for each in judgements]},
@@ -40,6 +40,11 @@ def claims_view(judged: Judged) -> View:
 def claim_view(loaded: LoadedClaims, judgement: Judgement) -> View:
     """Show one claim: statement, published numbers, evidence with where it comes from, answers, readings, margins."""
     return View(tables=list(_claim_tables(loaded, judgement)), data=judgement_data(loaded, judgement))
+
+
+def _verdict_with_signal(judgement: Judgement) -> str:
+    """The verdict, and beside it what evidence at reduced scale says."""
+    return f"{judgement.verdict}; reduced scale: {judgement.reduced}" if judgement.reduced else judgement.verdict
 
 
 def cost_view(judged: Judged) -> View:
@@ -83,6 +88,11 @@ def judgement_data(loaded: LoadedClaims, judgement: Judgement) -> dict[str, Any]
         "decide": claim.decide,
         "cost": claim.cost,
         "counter": claim.counter,
+        "counter_evidence": [
+            {"not_so": not_so, "quoted": quoted, "from": origin}
+            for not_so, quoted, origin in _counter_evidence(loaded, judgement)
+            if judgement.verdict == "contradicted"
+        ],
         "predicates": [_answer_data(answer) for answer in judgement.answers],
     }
 
@@ -113,6 +123,9 @@ def _claim_tables(loaded: LoadedClaims, judgement: Judgement) -> Iterator[Table]
         yield _answers_table(loaded, judgement.answers)
     if used := _published(loaded, judgement):
         yield Table(title="published numbers", columns=("name", "printed", "where", "note"), rows=used)
+    if judgement.verdict == "contradicted":
+        quoted = _counter_evidence(loaded, judgement)
+        yield Table(title="counter-evidence", columns=("not so", "quoted", "from"), rows=quoted)
     items = {item.call: item for answer in judgement.answers for item in answer.items}
     if items:
         found = [(item.call, item.value, item.kind, item.origin) for item in items.values()]
@@ -150,6 +163,18 @@ def _published(loaded: LoadedClaims, judgement: Judgement) -> list[tuple[str, st
     facts, margins = loaded.content.facts.items(), loaded.content.margins.items()
     printed = [(name, fact.value, fact.where, fact.note) for name, fact in facts if name in names]
     return printed + [(name, each.value, "margin of this file", each.reason) for name, each in margins if name in names]
+
+
+def _counter_evidence(loaded: LoadedClaims, judgement: Judgement) -> list[tuple[str, str, str]]:
+    """Quote each published number and each piece of evidence by which a predicate does not hold."""
+    rows = []
+    for answer in (each for each in judgement.answers if each.truth is False and not each.predicate.is_reduced):
+        names = names_in(answer.predicate.tree)
+        facts = ((name, fact) for name, fact in loaded.content.facts.items() if name in names)
+        quotes = [(f"{name}: {fact.value}", fact.where) for name, fact in facts]
+        quotes += [(f"{item.call}: {item.value}", item.origin) for item in answer.items]
+        rows += [(answer.predicate.says if at == 0 else "", *quote) for at, quote in enumerate(quotes)]
+    return rows
 
 
 def _answers_table(loaded: LoadedClaims, answers: Sequence[Answer]) -> Table:

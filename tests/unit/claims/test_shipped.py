@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from harness.claims.evidence import Evidence
 from harness.claims.expressions import Names, evaluate, names_in, parse_expression
 from harness.claims.fetches import FETCHES
 from harness.claims.reproduction import MissingEvidenceError, Runs
-from harness.claims.views import VERDICTS
+from harness.claims.views import VERDICTS, judgement_data
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -41,6 +42,25 @@ def test_what_is_contradicted_says_how_to_see_it_and_what_is_undecided_how_to_de
             if each.verdict == "undecided":
                 is_named = any("missing(" in answer.predicate.holds_if for answer in each.answers)
                 assert is_named or (each.claim.decide and each.claim.cost), each.name
+
+
+def test_the_commands_of_the_counter_evidence_run(judged: Judged, capsys: pytest.CaptureFixture[str]) -> None:
+    counters = {each.name: each.claim.counter for _, judgements in judged for each in judgements}
+    found = {name: shlex.split(counter) for name, counter in counters.items() if counter}
+    for name, words in found.items():
+        if words[:2] == ["python", "-c"]:
+            exec(words[2], {})
+            assert capsys.readouterr().out.strip(), name
+        else:
+            assert words[0] in ("harness", "python"), name
+    assert sum(words[:2] == ["python", "-c"] for words in found.values()) >= 8
+
+
+def test_what_is_contradicted_quotes_both_sides(judged: Judged) -> None:
+    for loaded, judgements in judged:
+        for each in judgements:
+            quoted = judgement_data(loaded, each)["counter_evidence"]
+            assert bool(quoted) == (each.verdict == "contradicted"), each.name
 
 
 # What the arithmetic of the published tables gives, worked out by hand.
