@@ -343,6 +343,28 @@ def quantise(  # noqa: PLR0913  as above
 
 
 @app.command()
+def conflict(
+    record: opt.SharingRecord,
+    tokens: opt.PulledTokens = 65_536,
+    data_dir: opt.DataDir = None,
+    device: opt.Device = "auto",
+    output_format: opt.Format = "table",
+) -> None:
+    """Show how the depths that share a matrix pull at it: cosines between the gradients of its uses."""
+    from harness.provenance import has_module
+    from harness.tables import check_format
+
+    check_format(output_format)
+    if not has_module("torch"):
+        raise missing_extra("harness conflict", "train")
+    from harness.conflict_views import conflict_view
+
+    say = open_console(stderr=True).print
+    view = conflict_view(record, tokens, data_dir=data_dir, device=device, say=say)
+    view.print_to(open_console(), output_format)
+
+
+@app.command()
 def verify(  # noqa: PLR0913  as above
     records: opt.Records,
     level: opt.Level = "static",

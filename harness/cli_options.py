@@ -140,6 +140,8 @@ GptqModes = Annotated[
 Sweep = Annotated[bool, typer.Option("--sweep", help="Find the rate-distortion frontier, and compare plain formats.")]
 SweepPoints = Annotated[int, typer.Option(min=2, max=64, help="Points of the frontier.")]
 CalibrationTokens = Annotated[int, typer.Option(min=1, max=MAX_INTEGER, help="Training tokens that GPTQ measures.")]
+SharingRecord = Annotated[Path, typer.Argument(help="Record folder of a network whose depths share matrices.")]
+PulledTokens = Annotated[int, typer.Option("--tokens", min=1, max=MAX_INTEGER, help="Training tokens of the loss.")]
 JsonOut = Annotated[Path | None, typer.Option("--out", help="Write the JSON document to this file, too.")]
 
 # harness claims

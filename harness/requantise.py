@@ -16,6 +16,7 @@ from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from harness.artifact.container import ArtifactSummary, PlannedTensor, write_artifact
 from harness.artifact.gptq import GptqSettings, quantise_gptq
@@ -30,7 +31,7 @@ from harness.records.native import ARTIFACT_FILE, read_record
 from harness.records.safeio import hash_file
 from harness.records.schema import Record
 from harness.scoring import ScoreRequest, score_in_fresh_process
-from harness.training.calibration import Passes, calibration_batches, input_moments
+from harness.training.calibration import Passes, first_batches, input_moments
 from harness.training.ranks import choose_device
 from harness.training.recipe import Recipe
 
@@ -119,10 +120,20 @@ class StoredNetwork:
             UsageError: the text is not the one that the record was trained on.
         """
         self.say(f"calibrating on {num_tokens:,} training tokens ({passes} passes)")
+        inputs = (tokens_BT for tokens_BT, _ in self.training_batches(num_tokens))
+        moments = input_moments(self.loaded.network, inputs, passes=passes)
+        return {name: moment_II.cpu().numpy() for name, moment_II in moments.items()}
+
+    def training_batches(self, num_tokens: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield inputs and targets (B, T) of the first tokens of the record's own training, on the device.
+
+        Raises:
+            UsageError: the text is not the one that the record was trained on.
+        """
         recipe = Recipe.model_validate(self.record.settings.train)
         batches = recipe.batches(self._data.train, self.record.seed)
-        moments = input_moments(self.loaded.network, calibration_batches(batches, num_tokens), passes=passes)
-        return {name: moment.cpu().numpy() for name, moment in moments.items()}
+        for tokens_BT, targets_BT in first_batches(batches, num_tokens):
+            yield tokens_BT.to(self.device), targets_BT.to(self.device)
 
     def moment_of(self, tensor: PlannedTensor, moments: Moments) -> NDArray[np.float64] | None:
         """Find the moment of a stored matrix: that of the linear map whose weight has its name; None where none is."""

@@ -5,7 +5,7 @@ Shape letters: O and I out and in features of a linear map.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -35,6 +35,13 @@ class WeightGenerator(nn.Module):
     def pull_back(self, gradients: Sequence[Tensor]) -> None:
         """Set `.grad` of the parameters from the gradients (O, I) of every weight."""
         raise NotImplementedError
+
+    def pulls(self, gradients: Sequence[Tensor]) -> Mapping[str, Sequence[Tensor]]:
+        """Return what each weight's gradient (O, I) adds to that of each matrix they are generated from, by its name.
+
+        For a generator that does not say, the weights themselves are the shared matrix: right up to factors.
+        """
+        return {"weight": gradients}
 
     def weight(self, index: int) -> Tensor:
         """Return weight `index` (O, I): the leaf of the step under way, or one made now."""

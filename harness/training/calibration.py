@@ -20,11 +20,17 @@ from harness.nn.network import Network
 Passes = Literal["all", "first"]
 
 
-def calibration_batches(batches: Batches, num_tokens: int) -> Iterator[Tensor]:
-    """Yield the inputs (B, T) of the first `num_tokens` tokens of training, rounded up to whole micro-batches."""
+def first_batches(batches: Batches, num_tokens: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield inputs and targets (B, T) of the first `num_tokens` tokens of training, in whole micro-batches."""
     count = math.ceil(num_tokens / (batches.micro_batch_sequences * batches.context))
     for index in range(count):
-        yield torch.from_numpy(batches.batch(*divmod(index, batches.num_micro))[0])
+        inputs_BT, targets_BT = batches.batch(*divmod(index, batches.num_micro))
+        yield torch.from_numpy(inputs_BT), torch.from_numpy(targets_BT)
+
+
+def calibration_batches(batches: Batches, num_tokens: int) -> Iterator[Tensor]:
+    """Yield the inputs (B, T) of `first_batches`."""
+    return (inputs_BT for inputs_BT, _ in first_batches(batches, num_tokens))
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ Shape letters: L layers of a group, K orders (degree + 1), O and I out and in fe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -126,6 +126,14 @@ class LegendreGenerator(WeightGenerator):
             gradient_LOI = torch.stack(list(gradients))
             self.lora_a.grad = gradient_LOI @ self.lora_b.mT
             self.lora_b.grad = self.lora_a.mT @ gradient_LOI
+
+    @torch.no_grad()
+    def pulls(self, gradients: Sequence[Tensor]) -> Mapping[str, Sequence[Tensor]]:
+        """Return s_l P_k(t_l) G_l of each layer for each order k: they add up to the gradient of its coefficients."""
+        return {
+            f"coefficients.{k}": [factor * gradient for factor, gradient in zip(mixing_L, gradients, strict=True)]
+            for k, mixing_L in enumerate(self._mixing().T)
+        }
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training, or to evaluation and let the buffers of training go."""

@@ -133,3 +133,10 @@ def test_envelope_and_interpolation_by_hand() -> None:
     assert interpolate(900, sizes, scores) == 1.0
     assert interpolate(90, sizes, scores) is None
     assert interpolate(0.5, np.array([1.0, 2.0]), np.array([3.0, 4.0])) is None
+
+
+def test_pulls_at_shared_matrices(looped: Path, capsys) -> None:
+    assert run_command(["conflict", str(looped), "--tokens", "64", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {each["num_uses"] for each in found["matrices"]} == {2}
+    assert all(-1 <= each["least_cosine"] <= each["mean_cosine"] <= 1 for each in found["matrices"])
