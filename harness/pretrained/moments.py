@@ -5,8 +5,8 @@ Shape letters: B windows, T tokens, I and O in and out features of a linear map.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.pretrained.residual import Place, ResidualModel, iterate_linears
+from harness.pretrained.residual import Place, ResidualModel
 
 
 @dataclass(slots=True)
@@ -67,9 +67,17 @@ class Moments:
 
 
 def measure_moments(
-    residual: ResidualModel, tokens_BT: Tensor, *, with_gradients: bool, batch_size: int = 16, seed: int = 0
+    residual: ResidualModel,
+    tokens_BT: Tensor,
+    *,
+    with_gradients: bool,
+    batch_size: int = 16,
+    seed: int = 0,
+    bases: Sequence[int] | None = None,
 ) -> Mapping[Place, Moments]:
-    """Run a model on calibration text and return the moments of each linear map of its blocks, in the present bases.
+    """Run a model on calibration text and return the moments of linear maps of its blocks, in the present bases.
+
+    Maps that read from one basis read the same numbers, and share the sums over them.
 
     Args:
         residual: left as it is.
@@ -78,39 +86,112 @@ def measure_moments(
             factor of the Fisher matrix: a small change by dS costs E |x^T dS g|^2 / 2 nats a token, seen alone.
         batch_size: windows of one pass.
         seed: of the draws.
+        bases: numbers of the bases whose maps are measured; all by default. The sums are the same as with all.
 
     Source: Martens and Grosse 2015, "Optimizing neural networks with Kronecker-factored approximate curvature",
         arXiv:1503.05671, section 3.
     """
-    moments = {place: Moments() for place, _ in iterate_linears(residual)}
+    taken = range(residual.num_bases) if bases is None else bases
+    groups = [residual.places(basis) for basis in taken]
+    moments = {place: Moments() for group in groups for place in group}
+    readers = [[place for place in group if place.reads] for group in groups]
+    shared = {place for group in readers for place in group[1:]}
     generator = torch.Generator(tokens_BT.device).manual_seed(seed)
-    with _watching(residual, moments, with_gradients), torch.set_grad_enabled(with_gradients):
+    with _watching(residual, moments, shared, with_gradients) as outputs:
         for batch in torch.split(tokens_BT, batch_size):
+            outputs.clear()
             logits = residual.model(input_ids=batch).logits.flatten(0, 1).float()
             if with_gradients:
                 drawn = torch.multinomial(logits.detach().softmax(1), 1, generator=generator)[:, 0]
-                torch.autograd.backward(F.cross_entropy(logits, drawn, reduction="sum"))
-                residual.model.zero_grad(set_to_none=True)
+                surprise = F.cross_entropy(logits, drawn, reduction="sum")
+                for place, gradient in zip(outputs, torch.autograd.grad(surprise, list(outputs.values())), strict=True):
+                    moments[place].add_gradients(gradient)
+    for group in readers:
+        for place in group[1:]:
+            first = moments[group[0]]
+            moments[place].num_tokens, moments[place].inputs = first.num_tokens, first.inputs
+            moments[place].input_squares = first.input_squares
     return moments
 
 
+class PassedMoments(Mapping[Place, Moments]):
+    """Moments that are measured when they are asked for, those of a few bases at a time; the others are let go.
+
+    Each group of bases costs a pass over the calibration text, whose backward half ends at the group.
+
+    Args:
+        residual: must stay as it is for as long as moments are asked for.
+        tokens_BT: token ids.
+        with_gradients: as in `measure_moments`.
+        bases_per_pass: bases whose moments are held at a time.
+        batch_size: windows of one pass.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self,
+        residual: ResidualModel,
+        tokens_BT: Tensor,
+        *,
+        with_gradients: bool,
+        bases_per_pass: int = 1,
+        batch_size: int = 16,
+        seed: int = 0,
+    ) -> None:
+        self._residual, self._tokens_BT, self._per_pass = residual, tokens_BT, bases_per_pass
+        self._options: dict[str, Any] = {"with_gradients": with_gradients, "batch_size": batch_size, "seed": seed}
+        every = range(residual.num_bases)
+        self._group_of = {place: basis // bases_per_pass for basis in every for place in residual.places(basis)}
+        self._group = -1
+        self._held: Mapping[Place, Moments] = {}
+
+    def __getitem__(self, place: Place) -> Moments:
+        group = self._group_of[place]
+        if group != self._group:
+            self._held = {}
+            first = group * self._per_pass
+            bases = range(first, min(first + self._per_pass, self._residual.num_bases))
+            self._held = measure_moments(self._residual, self._tokens_BT, bases=bases, **self._options)
+            self._group = group
+        return self._held[place]
+
+    def __iter__(self) -> Iterator[Place]:
+        return iter(self._group_of)
+
+    def __len__(self) -> int:
+        return len(self._group_of)
+
+
 @contextmanager
-def _watching(residual: ResidualModel, moments: Mapping[Place, Moments], with_gradients: bool) -> Iterator[None]:
-    handles = []
-    for place, module in iterate_linears(residual):
-        handles.append(module.register_forward_pre_hook(_input_hook(moments[place])))
-        if with_gradients:
-            handles.append(module.register_full_backward_hook(_gradient_hook(moments[place])))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _watching(
+    residual: ResidualModel, moments: Mapping[Place, Moments], shared: set[Place], with_gradients: bool
+) -> Iterator[dict[Place, Tensor]]:
+    """Take in inputs, but of shared ones; with gradients, collect what the maps write in one pass.
+
+    Parameters are frozen, so that a graph begins at the first map that is watched and no gradient of a weight is made.
+    """
+    outputs: dict[Place, Tensor] = {}
+    with ExitStack() as stack:
+        stack.enter_context(torch.set_grad_enabled(with_gradients))
+        for parameter in residual.model.parameters():
+            stack.callback(parameter.requires_grad_, parameter.requires_grad)
+            parameter.requires_grad_(False)
+        for place, one in moments.items():
+            module = residual.module(place)
+            if place not in shared:
+                stack.callback(module.register_forward_pre_hook(_input_hook(one)).remove)
+            if with_gradients:
+                stack.callback(module.register_forward_hook(_output_hook(place, outputs)).remove)
+        yield outputs
 
 
 def _input_hook(moments: Moments) -> Callable[[nn.Module, Any], None]:
     return lambda module, inputs: moments.add_inputs(inputs[0])
 
 
-def _gradient_hook(moments: Moments) -> Callable[[nn.Module, Any, Any], None]:
-    return lambda module, into, out: moments.add_gradients(out[0])
+def _output_hook(place: Place, outputs: dict[Place, Tensor]) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    def note(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        outputs[place] = output if output.requires_grad else output.requires_grad_()
+        return output
+
+    return note

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from harness.pretrained.moments import Moments
 from harness.pretrained.parts import DenseSkip
 from harness.pretrained.residual import Place
-from methods.procrustes.classes import Factors
+from methods.procrustes.classes import Factors, StructuredClass
 from methods.procrustes.descent import Descent, DescentOptions, descend
 from methods.procrustes.layer import StructuredLinear
 from methods.procrustes.member import Member
@@ -41,6 +41,19 @@ class Compression:
     errors: tuple[tuple[float, ...], ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    """What a place gets once all bases are known: class and factors of its (I, O) matrix, and what its bias takes up.
+
+    The shift (O,) is in the basis found.
+    """
+
+    structure: StructuredClass
+    factors: Factors
+    relative_error: float
+    bias_shift: Tensor | None
+
+
 def compress(
     residual: Stream,
     choose: Choice,
@@ -59,43 +72,38 @@ def compress(
         choose: gives the class of the weight at a place, oriented with the residual features as rows.
         solve: finds the rotation of a group and the factors under it.
         weighting: how errors count, see `weigh_basis`.
-        moments: of the model as it is, where the weighting needs them.
+        moments: of the model as it is, where the weighting needs them. They are asked for basis by basis, and nothing
+            of them is kept: with `PassedMoments` those of one basis are in memory at a time, unless all bases are one.
         skips: "dense" or "cayley" matrices between a basis for each part; "shared": one basis for all parts, which
             needs none; "none": no rotation, and `solve` has to return the identity.
     """
     moments = moments or {}
     bases: list[Tensor] = []
     errors: list[tuple[float, ...]] = []
-    found: dict[Place, tuple[Member, Factors]] = {}
+    found: dict[Place, _Found] = {}
     every = range(residual.num_bases)
     for group in [every] if skips == "shared" else [[basis] for basis in every]:
         members: dict[Place, Member] = {}
         for basis in group:
             members |= weigh_basis(residual, basis, choose, weighting, moments)
-        if all(member.is_exact for member in members.values()):
-            solution = _identity(residual.width)
-        else:
+        solution = _identity(residual.width)
+        if not all(member.is_exact for member in members.values()):
             solution = solve(list(members.values()))
-            found |= dict(zip(members, zip(members.values(), solution.factors, strict=True), strict=True))
+        for (place, member), factors in zip(members.items(), solution.factors, strict=False):
+            if not member.is_exact:
+                found[place] = _keep(residual, place, member, solution.matrix, factors, moments.get(place))
         bases += [solution.matrix] * len(group)
         errors.append(solution.errors)
     if skips != "none":
         residual.rotate(bases)
     if skips == "cayley":
         _encode_skips(residual)
-    relative = {}
-    for place, (member, factors) in found.items():
-        if member.is_exact:
-            continue
-        weight_DN = residual.weight(place).double()
-        error_DN = weight_DN - member.structure.dense(factors)
-        relative[place] = (error_DN.norm() / weight_DN.norm()).item()
-        bias = _correct_bias(residual, bases, place, error_DN, moments.get(place))
-        structure = member.structure
-        if not place.reads:
-            structure, factors = structure.transpose(factors)
-        single = tuple(factor.to(residual.weight(place)) for factor in factors)
-        residual.blocks[place.block].set_linear(place.role, StructuredLinear(structure, single, bias))
+    for place, one in found.items():
+        bias = cast(nn.Linear, residual.module(place)).bias
+        if bias is not None and one.bias_shift is not None:
+            bias = (bias.double() + one.bias_shift).to(bias)
+        residual.blocks[place.block].set_linear(place.role, StructuredLinear(one.structure, one.factors, bias))
+    relative = {place: one.relative_error for place, one in found.items()}
     return Compression(relative_errors=relative, errors=tuple(errors))
 
 
@@ -151,14 +159,22 @@ def _encode_skips(residual: Stream) -> None:
                 setattr(block, name, CayleySkip(skip.matrix.detach()))
 
 
-def _correct_bias(
-    residual: Stream, bases: Sequence[Tensor], place: Place, error_DN: Tensor, moments: Moments | None
-) -> Tensor | None:
-    """Return the bias of a place plus the mean output of the error in its weight."""
-    bias = cast(nn.Linear, residual.module(place)).bias
-    if bias is None or moments is None:
-        return bias
-    if place.reads:
-        mean_D = bases[2 * place.block + (place.role in ("gate", "up"))] @ moments.mean
-        return (bias.double() + mean_D @ error_DN).to(bias)
-    return (bias.double() + error_DN @ moments.mean).to(bias)
+@torch.no_grad()
+def _keep(
+    residual: Stream, place: Place, member: Member, rotation_DD: Tensor, factors: Factors, moments: Moments | None
+) -> _Found:
+    """Return what is left to do at a place, in the numbers of its weight: metrics and float64 are let go."""
+    rotated_DN = rotation_DD @ member.weight
+    error_DN = rotated_DN - member.structure.dense(factors)
+    shift = None
+    if moments is not None and residual.module(place).bias is not None:
+        shift = (rotation_DD @ moments.mean) @ error_DN if place.reads else error_DN @ moments.mean
+    structure = member.structure
+    if not place.reads:
+        structure, factors = structure.transpose(factors)
+    return _Found(
+        structure=structure,
+        factors=tuple(factor.detach().to(residual.weight(place)) for factor in factors),
+        relative_error=(error_DN.norm() / rotated_DN.norm()).item(),
+        bias_shift=shift,
+    )

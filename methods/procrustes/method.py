@@ -3,46 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Self, cast
+from typing import Literal
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from harness.backbone import BackboneMethod, BackboneSettings
-from harness.errors import ArtifactError, UsageError
-from harness.method import ParamCounts, Parent, Role, TrainingRun, load_tensors
+from harness.method import ParamCounts, Role, TrainingRun
 from harness.nn.config import LinearRole
-from harness.nn.inits import uniform_fan_in
-from harness.nn.layers import LinearFactory, dense_factory
 from harness.nn.network import Network
+from harness.nn.rotated import RotatedTransformer
 from harness.nn.transformer import Transformer
+from harness.pretrained.backbone import BackboneStream
 from harness.pretrained.moments import Moments
 from harness.pretrained.residual import Place
+from harness.rotated import RotatedMethod, RotatedSettings
 from methods.procrustes.classes import BlockLowRank, Exact, Kronecker, LowRank, Monarch, StructuredClass
 from methods.procrustes.compress import Solver, by_alternation, by_descent, by_principal_basis, compress
 from methods.procrustes.layer import StructuredLinear
-from methods.procrustes.network import RotatedTransformer
 from methods.procrustes.solver import SolverOptions
-from methods.procrustes.stream import BackboneStream
-
-# Parts of the backbone that act on single residual features, in which a rotation would change the function.
-FIXED = {
-    "norm": "rms",
-    "sublayer_scales": False,
-    "residual_mix": False,
-    "skips": False,
-    "schedule": (),
-    "embedding_rank": 0,
-    "biases": (),
-}
 
 
-class ProcrustesSettings(BackboneSettings):
+class ProcrustesSettings(RotatedSettings):
     """The backbone's settings, the structured class of each matrix, and how the rotations are found."""
 
-    sublayer_scales: bool = False
-    residual_mix: bool = False
     structure: Literal["kronecker", "monarch", "low_rank", "block_low_rank"] = Field(
         "kronecker", description="class of the matrices; kronecker is one-sided"
     )
@@ -55,17 +39,6 @@ class ProcrustesSettings(BackboneSettings):
     weighting: Literal["none", "weights", "activations"] = Field(
         "activations", description="how errors count; alternation and principal know no weights"
     )
-    dense_share: float = Field(0.8, gt=0, lt=1, description="part of the budget that trains dense; none with --from")
-    calibration_tokens: PositiveInt = Field(65_536, description="training tokens that errors are weighted on")
-
-    @model_validator(mode="after")
-    def _check_basis_is_free(self) -> Self:
-        for key, value in FIXED.items():
-            if getattr(self, key) != value:
-                raise UsageError(f"{key}: a rotation would change the network's function. Set {key}={value!r}")
-        if self.positions == "sinusoidal":
-            raise UsageError("positions: a fixed table cannot be rotated. Set positions=rope, learned or none")
-        return self
 
     def structure_of(self, place: Place, rows: int, columns: int) -> StructuredClass:
         """Return the class of the weight at a place, oriented with the residual features as rows."""
@@ -80,7 +53,7 @@ class ProcrustesSettings(BackboneSettings):
         return Kronecker(rows, columns, self.terms, self.parts, 1)
 
 
-class Procrustes(BackboneMethod):
+class Procrustes(RotatedMethod):
     """Stores the factors of structured matrices and the matrices between bases."""
 
     settings_class = ProcrustesSettings
@@ -91,29 +64,23 @@ class Procrustes(BackboneMethod):
 
         def make(role: LinearRole, depth: int, in_features: int, out_features: int) -> nn.Module:
             if role == "head" or role in self.settings.exact_roles:
-                return self._dense_factory()(role, depth, in_features, out_features)
+                return self.dense_factory()(role, depth, in_features, out_features)
             structure = self._structure(role, in_features, out_features)
             std = in_features**-0.25
             return StructuredLinear(
                 structure, tuple(std * torch.randn(shape) for shape in structure.factor_shapes), None
             )
 
-        return self._rotated(make)
+        return RotatedTransformer(
+            self.settings, vocab_size=self.task.vocab_size, context=self.task.context, linear=make
+        )
 
-    def train(self, run: TrainingRun) -> Network:
-        """Train dense, or take the parent's network; compress it; train the factors for what is left of the budget."""
-        settings = self.settings
-        share = 1.0
-        if run.parent is None:
-            dense = self._dense()
-            dense = cast(Transformer, run.fit(dense, share=settings.dense_share, flops_per_step=super().flops_per_step))
-            share = 1 - settings.dense_share
-        else:
-            dense = self._dense_from(run.parent)
-        moments = {}
-        if settings.weighting == "activations":
-            moments = run.calibrate(dense, num_tokens=settings.calibration_tokens)
-        return run.fit(self.compress(dense, moments), share=share)
+    def compress_dense(self, dense: Transformer, run: TrainingRun) -> Network:
+        """Compress with moments of the run's first tokens, where errors are weighted by them."""
+        needs_moments = self.settings.weighting == "activations"
+        return self.compress(
+            dense, run.calibrate(dense, num_tokens=self.settings.calibration_tokens) if needs_moments else {}
+        )
 
     @torch.no_grad()
     def compress(self, dense: Transformer, moments: Mapping[str, Tensor]) -> RotatedTransformer:
@@ -123,8 +90,7 @@ class Procrustes(BackboneMethod):
             dense: of the same backbone.
             moments: second moments of the inputs of each linear map, by its name, where errors are weighted by them.
         """
-        network = self._rotated(self._dense_factory()).to(next(dense.parameters()).device)
-        network.load_state_dict(dense.state_dict(), strict=False)
+        network = self.with_bases(dense)
         stream = BackboneStream(network)
         names = {id(module): name for name, module in network.named_modules()}
         places = [place for basis in range(stream.num_bases) for place in stream.places(basis)]
@@ -143,11 +109,11 @@ class Procrustes(BackboneMethod):
         """Factors and matrices between bases are matrices, but for the few numbers of a left Kronecker factor."""
         if name.endswith(".factors.0") and self.settings.structure == "kronecker":
             return "scalar"
-        return "matrix" if ".factors." in name or name.endswith("_skip") else super().role_of(name)
+        return "matrix" if ".factors." in name else super().role_of(name)
 
     def part_of(self, name: str) -> str:
-        """Name the component: matrices between bases apart from the blocks' own."""
-        return "skips" if name.endswith("_skip") else "blocks" if ".factors." in name else super().part_of(name)
+        """Name the component: factors are the blocks' own."""
+        return "blocks" if ".factors." in name else super().part_of(name)
 
     def count_params(self, network: Network) -> ParamCounts:
         """Count as effective the matrices that factors stand for, as active the factors; matrices between bases too."""
@@ -162,7 +128,7 @@ class Procrustes(BackboneMethod):
     def flops_per_step(self, num_tokens: int) -> float:
         """Count the backbone's operations, with those of structured products and of the matrices between bases."""
         settings = self.settings
-        extra = (2 * settings.num_layers + settings.tied) * settings.width**2
+        extra = settings.skip_params(settings.width)
         for role, inside, outside in self._maps():
             extra += self._structure(role, inside, outside).multiply_adds - inside * outside
         return super().flops_per_step(num_tokens) + 3 * 2.0 * extra * num_tokens
@@ -186,27 +152,6 @@ class Procrustes(BackboneMethod):
         if self.settings.solver == "principal":
             return by_principal_basis
         return by_descent() if self.settings.solver == "descent" else by_alternation(SolverOptions())
-
-    def _dense_factory(self) -> LinearFactory:
-        return dense_factory(self.settings, uniform_fan_in)
-
-    def _dense(self) -> Transformer:
-        return Transformer(
-            self.settings, vocab_size=self.task.vocab_size, context=self.task.context, linear=self._dense_factory()
-        )
-
-    def _dense_from(self, parent: Parent) -> Transformer:
-        network = self._dense()
-        try:
-            load_tensors(network, parent.tensors)
-        except ArtifactError as error:
-            raise UsageError(f"--from a record of '{parent.method}': {error}") from error
-        return network
-
-    def _rotated(self, linear: LinearFactory) -> RotatedTransformer:
-        return RotatedTransformer(
-            self.settings, vocab_size=self.task.vocab_size, context=self.task.context, linear=linear
-        )
 
 
 METHOD = Procrustes

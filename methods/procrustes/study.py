@@ -2,32 +2,38 @@
 
     python -m methods.procrustes.study MODEL --windows FILE.npz [--fractions 3/4 5/8 1/2] [--rows NAME ...]
 
-MODEL is a folder in the hub's layout. FILE.npz has the arrays `calib` and `val` of token ids (windows, tokens). Each
-fraction r/k makes one table: one-sided Kronecker classes of r terms in k parts for every linear map of the blocks but
-`value`, with dense skip matrices, sets the total; what has no skip matrices may spend them on its factors.
+MODEL is a folder in the hub's layout. FILE.npz has the array `calib` of token ids (windows, tokens) and those named by
+`--splits`, by default `val`: a table shows the perplexity on each. Each fraction r/k makes one table: one-sided
+Kronecker classes of r terms in k parts for every linear map of the blocks but `value`, with dense skip matrices, sets
+the total; what has no skip matrices may spend them on its factors. With `--out FILE.jsonl` the surprise in every window
+is kept there, rows that it holds already are not computed again, and `methods.procrustes.differences` compares them.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 from harness.pretrained.load import load_pretrained
 from harness.pretrained.moments import Moments, measure_moments
-from harness.pretrained.perplexity import window_perplexity
-from harness.pretrained.residual import Place, ResidualModel, iterate_linears
-from methods.procrustes.classes import Exact, Kronecker, LowRank, StructuredClass
+from harness.pretrained.perplexity import window_nats
+from harness.pretrained.residual import Place, ResidualModel
+from harness.pretrained.slicing import largest_width, slice_model, stream_bases
+from methods.procrustes.budgets import ByShare, compressed_params, largest_choice, low_rank, many_parts, one_sided
+from methods.procrustes.comparison import Row, draw_gaussian, mean_error
 from methods.procrustes.compress import (
     Compression,
     Skips,
@@ -38,14 +44,8 @@ from methods.procrustes.compress import (
     compress,
     without_rotation,
 )
-from methods.procrustes.slicing import largest_width, slice_model, stream_bases
 from methods.procrustes.solver import PUBLISHED, SolverOptions
-from methods.procrustes.weighting import Choice, Weighting
-
-# Parts of one-sided classes where the share of parameters is any: as many, so that it is met closely.
-PARTS = 32
-# Reflections that a matrix in Cayley's form is expected to need, see `methods.procrustes.skips`.
-EXPECTED_REFLECTIONS = 2
+from methods.procrustes.weighting import Weighting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,45 +63,10 @@ class Way:
     solve: Solver
     weighting: Weighting = "none"
     skips: Skips = "dense"
-    choose: Callable[[float], Choice] | None = None
+    choose: ByShare | None = None
 
 
-def one_sided(fraction: Fraction) -> Choice:
-    """Return the choice of r terms in k parts of the residual features, `value` exact."""
-
-    def choose(place: Place, rows: int, columns: int) -> StructuredClass:
-        if place.role == "value":
-            return Exact(rows, columns)
-        return Kronecker(rows, columns, terms=fraction.numerator, left_rows=fraction.denominator, left_columns=1)
-
-    return choose
-
-
-def low_rank(share: float) -> Choice:
-    """Return the choice of the largest rank with at most a share of a map's parameters, `value` exact."""
-
-    def choose(place: Place, rows: int, columns: int) -> StructuredClass:
-        rank = int(share * rows * columns / (rows + columns))
-        if place.role == "value" or rank >= min(rows, columns):
-            return Exact(rows, columns)
-        return LowRank(rows, columns, rank=max(rank, 1))
-
-    return choose
-
-
-def many_parts(share: float) -> Choice:
-    """Return the choice of one-sided classes of many parts with at most a share of a map's parameters."""
-
-    def choose(place: Place, rows: int, columns: int) -> StructuredClass:
-        parts = PARTS
-        terms = int(share * rows * columns / (parts + rows // parts * columns))
-        if place.role == "value" or terms >= parts:
-            return Exact(rows, columns)
-        return Kronecker(rows, columns, terms=max(terms, 1), left_rows=parts, left_columns=1)
-
-    return choose
-
-
+_BY_GRADIENTS = Way(solve=by_descent(), weighting="gradients")
 WAYS: Mapping[str, Way] = {
     "published": Way(solve=by_alternation(PUBLISHED)),
     "principal basis": Way(solve=by_principal_basis),
@@ -109,7 +74,7 @@ WAYS: Mapping[str, Way] = {
     "descent": Way(solve=by_descent()),
     "descent, by weights": Way(solve=by_descent(), weighting="weights"),
     "descent, by activations": Way(solve=by_descent(), weighting="activations"),
-    "descent, by gradients": Way(solve=by_descent(), weighting="gradients"),
+    "descent, by gradients": _BY_GRADIENTS,
     "descent, by gradients, Cayley": Way(solve=by_descent(), weighting="gradients", skips="cayley", choose=many_parts),
     "descent, by gradients, shared basis": Way(
         solve=by_descent(), weighting="gradients", skips="shared", choose=many_parts
@@ -121,6 +86,7 @@ WAYS: Mapping[str, Way] = {
     "SVD, by gradients": Way(solve=without_rotation, weighting="gradients", skips="none", choose=low_rank),
 }
 
+DENSE = "dense"
 # Of the residual features themselves, so that it has no classes and no errors of weights.
 SLICING = "slicing"
 NULL_WAYS: tuple[tuple[Solver, Skips], ...] = (
@@ -130,63 +96,94 @@ NULL_WAYS: tuple[tuple[Solver, Skips], ...] = (
 )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyRow:
+    """A row of the table of one fraction.
+
+    Attributes:
+        fraction: r/k.
+        seed: of the tokens that gradients are drawn at; 0 where there are none.
+        num_params: numbers stored.
+        relative_error: as in `Row`.
+        seconds: of the compression without moments.
+        nats: of each window of each split.
+    """
+
+    fraction: str
+    name: str
+    seed: int
+    num_params: int
+    relative_error: float | None
+    seconds: float
+    nats: Mapping[str, tuple[float, ...]]
+
+    def on(self, split: str) -> Row:
+        """Return the row on one split."""
+        return Row(
+            name=self.name,
+            num_params=self.num_params,
+            relative_error=self.relative_error,
+            window_nats=tuple(self.nats[split]),
+            seconds=self.seconds,
+        )
+
+
 class Study:
     """The table of one model.
 
     Args:
         source: as in `load_pretrained`.
         calibration_BT: token ids that moments are measured on.
-        validation_BT: token ids that perplexities are of.
+        splits: token ids that perplexities are of, by name.
     """
 
-    def __init__(self, source: str, calibration_BT: Tensor, validation_BT: Tensor) -> None:
+    def __init__(self, source: str, calibration_BT: Tensor, splits: Mapping[str, Tensor]) -> None:
         self._model = load_pretrained(source, dtype=torch.float32)
-        self._calibration_BT, self._validation_BT = calibration_BT, validation_BT
+        self._calibration_BT, self.splits = calibration_BT, splits
+        self.moments = cache(self._measure)
 
     def folded(self) -> ResidualModel:
         """Return a fresh copy with its norms folded."""
         return ResidualModel(copy.deepcopy(self._model))
 
-    @cached_property
-    def moments(self) -> Mapping[Place, Moments]:
-        """Moments on the calibration windows, gradients included."""
-        return measure_moments(self.folded(), self._calibration_BT, with_gradients=True)
+    def _measure(self, seed: int) -> Mapping[Place, Moments]:
+        """Measure moments on the calibration windows, gradients at tokens drawn by a seed included."""
+        return measure_moments(self.folded(), self._calibration_BT, with_gradients=True, seed=seed)
 
-    def table(self, fraction: Fraction, names: list[str]) -> Iterator[str]:
-        """Yield the lines of a Markdown table, one after the other as they are measured."""
-        total = self.total_params(one_sided(fraction), "dense")
-        yield f"r/k = {fraction}: {total:,} parameters at most"
-        yield ""
-        yield "| way | parameters | perplexity | relative error | seconds |"
-        yield "| --- | ---: | ---: | ---: | ---: |"
-        dense = self.folded()
-        yield f"| dense | {dense.num_params():,} | {self.perplexity(dense):.3f} | 0 | |"
-        if SLICING in names:
-            yield self._sliced(total)
-        for name in names:
-            if name == SLICING:
-                continue
-            if WAYS[name].weighting in ("activations", "gradients"):
-                _ = self.moments
-            start, residual = time.perf_counter(), self.folded()
-            done = self.run(residual, WAYS[name], fraction, total)
+    def total_params(self, fraction: Fraction) -> int:
+        """Return the total that a fraction stands for."""
+        return compressed_params(self.folded(), one_sided(fraction), "dense")
+
+    def row(self, name: str, fraction: Fraction, seed: int = 0) -> StudyRow:
+        """Compress the model one way, to at most the total of a fraction, and score it."""
+        residual, error, seconds = self.folded(), None, 0.0
+        if name == SLICING:
+            bases = stream_bases(residual, self.moments(0), self._calibration_BT)
+            start = time.perf_counter()
+            slice_model(residual, bases, largest_width(residual, self.total_params(fraction)))
             seconds = time.perf_counter() - start
-            yield (
-                f"| {name} | {residual.num_params():,} | {self.perplexity(residual):.3f} | "
-                f"{mean_error(done):.3f} | {seconds:.0f} |"
-            )
+        elif name != DENSE:
+            if WAYS[name].weighting in ("activations", "gradients"):
+                self.moments(seed)
+            start = time.perf_counter()
+            error = mean_error(self.run(residual, WAYS[name], fraction, seed))
+            seconds = time.perf_counter() - start
+        return StudyRow(
+            fraction=str(fraction),
+            name=name,
+            seed=seed,
+            num_params=residual.num_params(),
+            relative_error=error,
+            seconds=seconds,
+            nats={split: tuple(window_nats(residual.model, tokens).tolist()) for split, tokens in self.splits.items()},
+        )
 
-    def _sliced(self, total: int) -> str:
-        bases = stream_bases(self.folded(), self.moments, self._calibration_BT)
-        start, residual = time.perf_counter(), self.folded()
-        slice_model(residual, bases, largest_width(residual, total))
-        seconds = time.perf_counter() - start
-        return f"| {SLICING} | {residual.num_params():,} | {self.perplexity(residual):.3f} | | {seconds:.0f} |"
-
-    def run(self, residual: ResidualModel, way: Way, fraction: Fraction, total: int) -> Compression:
-        """Compress a folded model one way, to at most a total of parameters."""
-        choose = one_sided(fraction) if way.choose is None else self.largest(way.choose, way.skips, total)
-        moments = self.moments if way.weighting in ("activations", "gradients") else None
+    def run(self, residual: ResidualModel, way: Way, fraction: Fraction, seed: int = 0) -> Compression:
+        """Compress a folded model one way, to at most the total of a fraction."""
+        choose = one_sided(fraction)
+        if way.choose is not None:
+            choose = largest_choice(residual, way.choose, way.skips, self.total_params(fraction))
+        moments = self.moments(seed) if way.weighting in ("activations", "gradients") else None
         return compress(residual, choose, way.solve, weighting=way.weighting, moments=moments, skips=way.skips)
 
     def null_control(self, fraction: Fraction) -> Iterator[str]:
@@ -202,72 +199,82 @@ class Study:
                 errors.append(mean_error(compress(residual, one_sided(fraction), solve, skips=skips)))
             yield f"| {name} | " + " | ".join(f"{error:.3f}" for error in errors) + " |"
 
-    def perplexity(self, residual: ResidualModel) -> float:
-        """Return the perplexity on the validation windows."""
-        return window_perplexity(residual.model, self._validation_BT)
 
-    def total_params(self, choose: Choice, skips: Skips) -> int:
-        """Count the parameters of the model compressed by a choice of classes."""
-        residual = self.folded()
-        total = residual.num_params()
-        for basis in range(residual.num_bases):
-            for place in residual.places(basis):
-                rows, columns = residual.weight(place).shape
-                total += choose(place, rows, columns).num_params - rows * columns
-        width, square = residual.width, residual.width**2
-        skip = {"dense": square, "cayley": width * (width - 1) // 2 + EXPECTED_REFLECTIONS * width}.get(skips, 0)
-        total += 2 * len(residual.blocks) * skip
-        return total + (skips != "none" and residual.is_tied) * (square - width)
-
-    def largest(self, make: Callable[[float], Choice], skips: Skips, total: int) -> Choice:
-        """Return the choice by the largest share whose model has at most a total of parameters, by bisection.
-
-        Raises:
-            UsageError: even the smallest has more.
-        """
-        low, high = 0.0, 2.0
-        for _ in range(20):
-            middle = (low + high) / 2
-            fits = self.total_params(make(middle), skips) <= total
-            low, high = (middle, high) if fits else (low, middle)
-        if low == 0:
-            raise UsageError(f"no class has as few as {total:,} parameters. Give a larger fraction")
-        return make(low)
+def read_rows(path: Path) -> list[StudyRow]:
+    """Return the rows of a file that `--out` wrote."""
+    if not path.is_file():
+        return []
+    return [StudyRow(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def mean_error(done: Compression) -> float:
-    """Return the root mean square of the relative errors of all compressed weights."""
-    squares = [error**2 for error in done.relative_errors.values()]
-    return (sum(squares) / max(len(squares), 1)) ** 0.5
+def _iterate_rows(
+    study: Study, fraction: Fraction, names: list[str], seeds: list[int], out: Path | None
+) -> Iterator[StudyRow]:
+    known = {(row.fraction, row.name, row.seed): row for row in (read_rows(out) if out else [])}
+    for name in [DENSE, *names]:
+        draws = name in WAYS and WAYS[name].weighting == "gradients"
+        for seed in seeds if draws else [0]:
+            if (row := known.get((str(fraction), name, seed))) is None:
+                row = study.row(name, fraction, seed)
+                if out is not None:
+                    with out.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(asdict(row)) + "\n")
+            yield row
 
 
-@torch.no_grad()
-def draw_gaussian(residual: ResidualModel) -> None:
-    """Replace the weights of blocks by Gaussian ones of the same deviation."""
-    generator = torch.Generator().manual_seed(0)
-    for _, module in iterate_linears(residual):
-        assert isinstance(module, nn.Linear)
-        module.weight.copy_(torch.randn(module.weight.shape, generator=generator) * module.weight.std())
+def _render(row: StudyRow, splits: list[str]) -> str:
+    name = f"{row.name}, seed {row.seed}" if row.seed else row.name
+    perplexities = " | ".join(f"{row.on(split).perplexity:.3f}" for split in splits)
+    error = "" if row.relative_error is None else f"{row.relative_error:.3f}"
+    return f"| {name} | {row.num_params:,} | {perplexities} | {error} | {row.seconds:.0f} |"
 
 
-def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m methods.procrustes.study",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("model")
     parser.add_argument("--windows", type=Path, required=True)
+    parser.add_argument("--splits", nargs="+", default=["val"])
     parser.add_argument(
         "--fractions", type=Fraction, nargs="+", default=[Fraction(3, 4), Fraction(5, 8), Fraction(1, 2)]
     )
     parser.add_argument("--rows", nargs="+", choices=[*WAYS, SLICING], default=[*WAYS, SLICING])
-    arguments = parser.parse_args()
-    with np.load(arguments.windows, allow_pickle=False) as stored:
-        calibration_BT, validation_BT = (torch.from_numpy(stored[name].astype(np.int64)) for name in ("calib", "val"))
-    study = Study(arguments.model, calibration_BT, validation_BT)
-    for fraction in arguments.fractions:
-        for line in study.table(fraction, arguments.rows):
-            print(line, flush=True)
-        print("", *study.null_control(fraction), "", sep="\n", flush=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the tokens that gradients are drawn at")
+    parser.add_argument("--out", type=Path, help="keeps rows, one a line of JSON")
+    parser.add_argument("--no-null-control", action="store_true")
+    return parser.parse_args(arguments)
+
+
+def _print_tables(options: argparse.Namespace) -> None:
+    with np.load(options.windows, allow_pickle=False) as stored:
+        if absent := sorted({"calib", *options.splits} - set(stored.files)):
+            raise UsageError(f"--windows {options.windows}: no array {', '.join(absent)}. Name others with --splits")
+        tokens = {name: torch.from_numpy(stored[name].astype(np.int64)) for name in ("calib", *options.splits)}
+    study = Study(options.model, tokens["calib"], {name: tokens[name] for name in options.splits})
+    for fraction in options.fractions:
+        print(f"r/k = {fraction}: {study.total_params(fraction):,} parameters at most\n")
+        print(f"| way | parameters | {' | '.join(options.splits)} | relative error | seconds |")
+        print("| --- |" + " ---: |" * (len(options.splits) + 3), flush=True)
+        for row in _iterate_rows(study, fraction, options.rows, options.seeds, options.out):
+            print(_render(row, options.splits), flush=True)
+        print()
+        if not options.no_null_control:
+            print(*study.null_control(fraction), "", sep="\n", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the tables; returns the exit code."""
+    options = _parse_arguments(arguments)
+    try:
+        _print_tables(options)
+    except (HarnessError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code if isinstance(error, HarnessError) else 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

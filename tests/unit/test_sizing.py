@@ -26,7 +26,7 @@ def settle(name: str, target: int, *overrides: str, preset: str = "small") -> tu
 
 
 @pytest.mark.parametrize(
-    "name", ["dense", "legendre", "low_rank", "mpo", "procrustes", "pruning", "quantised", "recursive"]
+    "name", ["dense", "legendre", "low_rank", "mpo", "procrustes", "pruning", "quantised", "recursive", "slicing"]
 )
 @pytest.mark.parametrize("target", [150_000, 500_000])
 def test_every_method_comes_near_a_number_of_parameters(name: str, target: int) -> None:

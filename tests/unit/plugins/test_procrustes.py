@@ -23,7 +23,7 @@ TOKENS = torch.randint(0, 257, (2, 16), generator=torch.Generator().manual_seed(
 
 def make_dense(method: Method) -> Transformer:
     torch.manual_seed(0)
-    dense = method._dense().double()
+    dense = method.build_dense().double()
     with torch.no_grad():
         for parameter in dense.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

@@ -17,6 +17,7 @@ CASES = [
     ("pruning", "pace=one_shot"),
     ("pruning", "ema_decay=0.9"),
     ("quantised", "qat_begin=0.5"),
+    ("slicing", "kept_share=0.5"),
 ]
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from harness.pretrained.moments import measure_moments
 from harness.pretrained.residual import ResidualModel
-from methods.procrustes.slicing import largest_width, slice_model, sliced_params, stream_bases
+from harness.pretrained.slicing import largest_width, slice_model, sliced_params, stream_bases
 
 transformers = pytest.importorskip("transformers", reason="needs the extra hf")
 

@@ -1,4 +1,4 @@
-"""What `compress` needs to know of a network of the shared backbone: as of a pretrained model.
+"""The residual stream of a network of the shared backbone, seen as `ResidualModel` shows that of a pretrained model.
 
 Shape letters: D residual features, N other features of a weight.
 """
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from harness.nn.config import LinearRole
 from harness.nn.layers import Linear
+from harness.nn.rotated import RotatedBlock, RotatedTransformer
 from harness.pretrained.residual import READERS_OF_ATTENTION, Place, places_of
-from methods.procrustes.network import RotatedBlock, RotatedTransformer
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Shape letters: D residual features, W those that are kept, B windows, T tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,14 +29,20 @@ def stream_bases(residual: ResidualModel, moments: Mapping[Place, Moments], toke
     """
     head = Moments()
     handle = residual.head_norm.norm.register_forward_hook(lambda module, inputs, output: head.add_inputs(output))
-    for batch in tokens_BT.split(16):
+    for batch in torch.split(tokens_BT, 16):
         residual.model(input_ids=batch)
     handle.remove()
     readers = [
         next(place for place in residual.places(basis) if place.reads) for basis in range(residual.num_bases - 1)
     ]
     seen = [*(moments[place].second for place in readers), head.second]
-    return [torch.linalg.eigh(second).eigenvectors.flip(1).T for second in seen]
+    return [principal_components(second) for second in seen]
+
+
+def principal_components(second_DD: Tensor) -> Tensor:
+    """Return the orthonormal eigenvectors (D, D) of E[x x^T] as rows, the leading one first."""
+    vectors_DD: Tensor = torch.linalg.eigh(second_DD).eigenvectors
+    return vectors_DD.flip(1).T
 
 
 @torch.no_grad()
@@ -84,16 +90,16 @@ def _slice_head(residual: ResidualModel, width: int, scale: float) -> None:
 def sliced_params(residual: ResidualModel, width: int) -> int:
     """Count the parameters of a model of which W features are kept."""
     cut = residual.width - width
-    total = residual.num_params() - sum(table.size(0) for table in residual.tables) * cut
+    total: int = residual.num_params() - sum(table.size(0) for table in residual.tables) * cut
     for index in range(residual.num_bases):
         for place in residual.places(index):
             total -= residual.weight(place).size(1) * cut
             if not place.reads and residual.module(place).bias is not None:
                 total -= cut
     total += 2 * len(residual.blocks) * width**2
-    head = residual.model.lm_head
+    head = cast(Any, residual.model.lm_head)
     if not residual.is_tied:
-        return total - head.weight.size(0) * cut
+        return total - int(head.weight.size(0)) * cut
     total += width**2 - residual.width
     for vector in (residual.head_norm.bias, getattr(head, "ones", None)):
         total -= 0 if vector is None else cut

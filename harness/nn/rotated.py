@@ -5,6 +5,8 @@ Shape letters: B batch, T positions, D width, V vocabulary.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +26,7 @@ class RotatedBlock(Block):
     def forward(self, x_BTD: Tensor, x0_BTD: Tensor) -> Tensor:
         """Transform the stream (B, T, D)."""
         x_BTD = x_BTD @ self.attention_skip.to(x_BTD.dtype) + self.attention(self.attention_norm(x_BTD))
-        return x_BTD @ self.mlp_skip.to(x_BTD.dtype) + self.mlp(self.mlp_norm(x_BTD))
+        return x_BTD @ self.mlp_skip.to(x_BTD.dtype) + cast(Tensor, self.mlp(self.mlp_norm(x_BTD)))
 
 
 class RotatedTransformer(Transformer):
