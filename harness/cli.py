@@ -164,6 +164,7 @@ def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
     target_params: opt.TargetParams = None,
     rules: opt.Contest = None,
     parent: opt.Parent = None,
+    pretrained: opt.Pretrained = None,
     claim: opt.Claim = None,
     device: opt.Device = "auto",
     devices: opt.NumDevices = None,
@@ -176,7 +177,7 @@ def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
         raise missing_extra("harness run", "train")
     if resume is not None:
         _refuse_options_beside(context, RESUMED, RESUME_OPTIONS)
-    elif method is None or budget is None:
+    elif method is None or (budget is None and pretrained is None):
         raise UsageError("harness run needs --method and --budget, for example: --method legendre --budget 2m")
     if devices is not None:
         from harness.launch import must_start_ranks, start_ranks
@@ -209,11 +210,12 @@ def _refuse_options_beside(context: typer.Context, why: str, allowed: Sequence[s
 
 
 def _request(options: dict[str, Any]) -> RunRequest:
-    from harness.job import RunRequest
+    from harness.job import PRETRAINED_BUDGET, RunRequest
 
     names = {field.name for field in dataclasses.fields(RunRequest)}
     asked = {name: value for name, value in options.items() if name in names}
-    return RunRequest(**asked | {"overrides": tuple(options["overrides"] or ())})
+    budget = options["budget"] or PRETRAINED_BUDGET
+    return RunRequest(**asked | {"budget": budget, "overrides": tuple(options["overrides"] or ())})
 
 
 @app.command()

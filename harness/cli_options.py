@@ -29,7 +29,7 @@ Tokenizer = Annotated[
     str | None, typer.Option(help="bytes, characters, or sp1024 and the like (default: the corpus's own).")
 ]
 EncodingErrors = Annotated[str, typer.Option(help="Invalid UTF-8: strict refuses, replace records.")]
-EvalMode = Annotated[str, typer.Option(help="sliding, challenge or challenge-sliding.")]
+EvalMode = Annotated[str, typer.Option(help="sliding, disjoint, challenge or challenge-sliding.")]
 EvalContext = Annotated[
     int | None, typer.Option(min=1, max=MAX_INTEGER, help="Input tokens (default: as in training).")
 ]
@@ -45,6 +45,12 @@ TargetParams = Annotated[
 Contest = Annotated[str | None, typer.Option(help="A contest's caps: parameter-golf.")]
 Parent = Annotated[
     str | None, typer.Option("--from", help="Record folder to start from; what it spent is counted as lineage.")
+]
+Pretrained = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="Pretrained model to compress: a folder, a GGUF file or a name on the Hugging Face hub."
+    ),
 ]
 Claim = Annotated[
     str | None,

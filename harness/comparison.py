@@ -41,9 +41,11 @@ Figure = Callable[[Record], float | None]
 def spent(kind: str) -> Figure:
     """Return the figure of what a run spent of a budget's quantity, its ancestors' part included."""
 
-    def total(record: Record) -> float:
-        ancestors = (getattr(ancestor.spent, kind) for ancestor in record.lineage)
-        return math.fsum([getattr(record.budget.spent, kind), *ancestors])
+    def total(record: Record) -> float | None:
+        ancestors = [ancestor.spent for ancestor in record.lineage]
+        if None in ancestors:
+            return None  # nobody knows what the training of a pretrained model cost
+        return math.fsum(getattr(part, kind) for part in (record.budget.spent, *ancestors))
 
     return total
 

@@ -59,7 +59,10 @@ def iter_windows(num_targets: int, mode: EvalMode) -> Iterator[Window]:
         mode: how the windows lie.
     """
     context, stride = mode.context, mode.stride
-    if mode.mode == "challenge":
+    if mode.mode == "disjoint":
+        starts = range(0, num_targets + 2 - context, context)
+        yield from (Window(start, context - 1, context - 1) for start in starts)
+    elif mode.mode == "challenge":
         yield from (Window(start, context, context) for start in range(0, num_targets - context + 1, context))
     elif mode.mode == "challenge-sliding":
         total = num_targets // context * context
@@ -130,12 +133,14 @@ class Scores:
 class _Row:
     """The tokens of a split with the start token before them, where the split does not begin with one itself.
 
-    The challenge's own modes take the tokens as they lie: their first is context, never a target.
+    The challenge's own modes take the tokens as they lie: their first is context, never a target. Disjoint windows
+    begin with the start token where whoever uses the tokenizer gets it.
     """
 
     def __init__(self, data: TokenData, stream: TokenStream, mode: EvalMode) -> None:
         self._data, self._stream = data, stream
-        self._prefix = int(mode.mode == "sliding" and not data.tokenizer.separator)
+        is_begun = mode.mode == "sliding" or (mode.mode == "disjoint" and data.tokenizer.begins_texts)
+        self._prefix = int(is_begun and not data.tokenizer.separator)
 
     @property
     def num_targets(self) -> int:
@@ -160,6 +165,13 @@ class _BlockSums:
         self.counts = np.zeros((3, num_blocks), dtype=np.int64)
         self._first = 1
         self._offsets = np.zeros(1, dtype=np.int64)
+
+    def skip_to(self, first: int, bytes_between: Callable[[int, int], NDArray[Any]]) -> None:
+        """Go on at the target `first` where others lie between it and the last one, of which `bytes_between` tells."""
+        beyond = self._first + len(self._offsets) - 1
+        if first > beyond:
+            skipped = int(bytes_between(beyond, first).sum())
+            self._first, self._offsets = first, self._offsets[-1:] + skipped
 
     def add(self, first: int, nats: NDArray[Any], correct: NDArray[Any], target_bytes: NDArray[Any]) -> None:
         """Add the targets `first`, `first + 1`, ... of the stream."""
@@ -210,7 +222,7 @@ def score_network(
     """
     row = _Row(data, stream, mode)
     num_targets = min(row.num_targets, max_targets or row.num_targets)
-    if num_targets < (mode.context if mode.mode != "sliding" else 1):
+    if num_targets < {"sliding": 1, "disjoint": mode.context - 1}.get(mode.mode, mode.context):
         raise UsageError(f"split of {stream.num_tokens} tokens is too short for eval mode {mode.mode}")
     device = next(iter(network.parameters())).device
     sums = _BlockSums(stream.num_bytes)
@@ -225,6 +237,7 @@ def score_network(
         correct_BS = (logits_BSV.argmax(-1) == targets_BS).cpu().numpy()
         for window, nats, correct in zip(batch, nats_BS, correct_BS, strict=True):
             stop = window.start + length + 1
+            sums.skip_to(stop - scored, row.target_bytes)
             sums.add(stop - scored, nats, correct, row.target_bytes(stop - scored, stop))
         on_progress(min(1.0, (batch[-1].start + length) / num_targets))
     network.train(was_training)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from harness.lineage import ParentRecord
     from harness.method import Method
     from harness.plan import Plan
+    from harness.pretrained.source import PretrainedSource
     from harness.registry import MethodInfo
     from harness.run_record import RunRecord
     from harness.scoring import EvalMode, Mode
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from harness.training.loop import StepReport
     from harness.training.ranks import Ranks
     from harness.training.repetition import LoggedFit
+
+
+# Nothing of it waits to be used up: the time that a compression took is in the record.
+PRETRAINED_BUDGET = "24h"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +48,7 @@ class RunRequest:
     max_artifact_bytes: int | None = None
     max_params: int | None = None
     target_params: int | None = None
+    pretrained: str | None = None
     rules: str | None = None
     parent: str | None = None
     claim: str | None = None
@@ -54,7 +60,7 @@ class RunRequest:
         eval_context = self.eval_context or context
         if eval_context > context:
             raise UsageError(f"--eval-context {eval_context}: the model is trained for a context of {context}")
-        default_stride = eval_context if self.eval_mode == "challenge" else max(1, eval_context // 2)
+        default_stride = eval_context if self.eval_mode in ("disjoint", "challenge") else max(1, eval_context // 2)
         mode = cast("Mode", self.eval_mode)  # EvalMode refuses what is none, and names the choices
         return EvalMode(mode=mode, context=eval_context, stride=self.eval_stride or default_stride)
 
@@ -99,6 +105,7 @@ class Job:
     reporter: Reporter
     repeated: tuple[LoggedFit, ...] | None = None
     parent: ParentRecord | None = None
+    pretrained: PretrainedSource | None = None
 
     @property
     def folder(self) -> Path:

@@ -58,7 +58,7 @@ def load_artifact(path: Path, device: str = "cpu") -> LoadedArtifact:
         name, model, sizes, kind = meta["method"], meta["settings"]["model"], meta["task"], meta["tokenizer"]["kind"]
         task = Task(vocab_size=int(sizes["vocab_size"]), context=int(sizes["context"]))
     # Outside: a method that this machine lacks is no fault of the file.
-    method_class = find_method(str(name)).load()
+    method_class = find_method(str(name)).load(pretrained=artifact.meta.get("pretrained") is True)
     with _blaming(path):
         tokenizer = tokenizer_from_blob(str(kind), artifact.blob("tokenizer"))
         if not 1 <= tokenizer.vocab_size <= task.vocab_size or task.context < 1:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -20,11 +20,13 @@ from harness.artifact.schemes import parse_scheme
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+    from transformers import PreTrainedModel
 
     from harness.artifact.container import PlannedTensor
     from harness.nn.network import Network
 
 Role = Literal["matrix", "embedding", "scalar"]
+Observed = TypeVar("Observed")
 
 
 class Settings(BaseModel):
@@ -113,12 +115,15 @@ class Setup:
         export: how tensors will be stored.
         sizes_of: measures the record in a folder; raises RecordError or ArtifactError where there is none.
         say: tells the user one thing worth knowing.
+        architecture: of the pretrained model that the run starts from, see `harness.pretrained.architecture`; None
+            where there is none.
     """
 
     task: Task
     export: ExportSettings
     sizes_of: Callable[[str], RecordSizes]
     say: Callable[[str], None]
+    architecture: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,6 +177,20 @@ class TrainingRun(Protocol):
     @property
     def parent(self) -> Parent | None:
         """The network to start from, where the user gave a record; a method that trains without it is refused."""
+        ...
+
+    @property
+    def pretrained(self) -> PreTrainedModel:
+        """The model to compress, with `--model`; the run's own, to be changed in place."""
+        ...
+
+    def observe(self, watch: Callable[[Tensor], Observed], *, num_tokens: int) -> Observed:
+        """Return what `watch` makes of the first tokens of training (B, T); its operations count in the budget.
+
+        Args:
+            watch: called once.
+            num_tokens: tokens to run, rounded up to whole micro-batches.
+        """
         ...
 
     def fit(

@@ -30,7 +30,7 @@ class Plan:
         train_tokens: tokens of one epoch of the training split; None where the corpus is not there.
         max_steps: steps of a step, token or FLOP budget; None for a budget in seconds.
         expected_artifact_bytes: trained parameters at the width of their scheme, before entropy coding.
-        training_bytes: memory that training holds all the time, activations apart.
+        training_bytes: memory that training holds all the time, activations apart; 0 where nothing is trained.
     """
 
     params: ParamCounts
@@ -48,7 +48,9 @@ class Plan:
         return steps * self.tokens_per_step / self.train_tokens
 
 
-def make_plan(method: Method, settings: RunSettings, budget: Budget, data: TokenData | None) -> Plan:
+def make_plan(
+    method: Method, settings: RunSettings, budget: Budget, data: TokenData | None, *, is_trained: bool = True
+) -> Plan:
     """Build the network on the meta device (no memory, no time) and count.
 
     Args:
@@ -56,6 +58,7 @@ def make_plan(method: Method, settings: RunSettings, budget: Budget, data: Token
         settings: of the run.
         budget: of the run.
         data: the corpus; None for a plan that is made where it is not.
+        is_trained: False where a pretrained model is compressed, which takes no steps.
 
     Raises:
         RunError: a step, token or FLOP budget does not hold a single optimiser step; sizes are beyond 64 bits.
@@ -66,8 +69,8 @@ def make_plan(method: Method, settings: RunSettings, budget: Budget, data: Token
     network = build_on_meta(method)
     recipe = settings.train
     groups = method.param_groups(network)
-    network_flops = method.flops_per_step(recipe.batch_tokens)
-    flops = network_flops + optimiser_flops(network, groups, recipe)
+    network_flops = method.flops_per_step(recipe.batch_tokens) if is_trained else 0.0
+    flops = network_flops + optimiser_flops(network, groups, recipe) if is_trained else 0.0
     max_steps = budget.max_steps(recipe.batch_tokens, flops, teacher_flops(recipe.model_dump(), network_flops))
     bits = {
         "matrix": parse_scheme(settings.export.matrices).bits,
@@ -84,7 +87,7 @@ def make_plan(method: Method, settings: RunSettings, budget: Budget, data: Token
         train_tokens=data.train.num_tokens if data is not None else None,
         max_steps=max_steps,
         expected_artifact_bytes=round(total_bits / 8),
-        training_bytes=training_bytes(network, groups, recipe),
+        training_bytes=training_bytes(network, groups, recipe) if is_trained else 0,
     )
 
 

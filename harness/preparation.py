@@ -22,17 +22,21 @@ from harness.job import Job, Reporter, RunRequest
 from harness.lineage import ParentRecord, check_parent_data
 from harness.method import Method, RecordSizes, Settings, Setup, Task
 from harness.plan import build_on_meta, check_memory, make_plan
+from harness.pretrained.architecture import longest_context
+from harness.pretrained.source import PretrainedSource
 from harness.provenance import describe_environment, harness_code_sha256, hash_sources
 from harness.records.native import ARTIFACT_FILE, CHECKPOINT_FILE, CONFIG_FILE
-from harness.records.schema import Record
+from harness.records.schema import AncestorPart, Record
 from harness.registry import MethodInfo
 from harness.run_record import RunRecord, make_folder, new_record_fields, run_name
 from harness.scoring import EvalMode
 from harness.settings import SECTIONS, RunSettings
 from harness.sizing import settle_params
+from harness.training.budget import parse_budget
 from harness.training.clock import Clock
 from harness.training.gradients import micro_batches_of_rank
 from harness.training.ranks import Ranks, resolve_precision
+from harness.training.recipe import Recipe
 from harness.training.repetition import LoggedFit
 
 
@@ -49,6 +53,7 @@ class Setting:
     data_dir: Path | None
     held: ExitStack
     parent: ParentRecord | None = None
+    source: PretrainedSource | None = None
 
 
 def prepare_job(
@@ -62,6 +67,8 @@ def prepare_job(
     request, info, ranks, clock = setting.request, setting.info, setting.ranks, setting.clock
     precision = resolve_precision(setting.settings.train.precision, ranks.device)
     recipe = setting.settings.train.model_copy(update={"precision": precision})
+    if setting.source is not None:
+        recipe = fit_context(recipe, setting.source.architecture)
     eval_mode = request.resolve_eval_mode(recipe.context)
     request.check_caps()
     if recipe.qat_start and setting.settings.export.target_bytes:
@@ -80,11 +87,12 @@ def prepare_job(
         if ranks.is_main:
             setting.reporter.said(message)
 
-    method_class = info.load()
-    model = settle_model(method_class, setting.settings, task, request.target_params, say)
+    method_class = info.load(pretrained=setting.source is not None)
+    architecture = setting.source.architecture if setting.source is not None else None
+    model = settle_model(method_class, setting.settings, task, request.target_params, say, architecture)
     settings = replace(setting.settings, train=recipe, model=model)
     method = method_class(settings.model, task)
-    plan = make_plan(method, settings, clock.budget, data)
+    plan = make_plan(method, settings, clock.budget, data, is_trained=setting.source is None)
     check_memory(plan, request.preset, ranks.device)
     if request.max_params is not None and plan.num_params_trained > request.max_params:
         raise UsageError(f"{plan.num_params_trained:,} parameters are above --max-params {request.max_params:,}")
@@ -105,13 +113,44 @@ def prepare_job(
         reporter=setting.reporter,
         repeated=repeated,
         parent=setting.parent,
+        pretrained=setting.source,
     )
-    is_timed_first = plan.max_steps is None and not (record.folder / CHECKPOINT_FILE).exists()
+    is_timed_first = (
+        plan.max_steps is None and setting.source is None and not (record.folder / CHECKPOINT_FILE).exists()
+    )
     if (
         ranks.is_main and not is_timed_first
     ):  # what fits into a timed budget, if anything, is said once a step was timed
         setting.reporter.planned(job)
     return job
+
+
+def check_model_options(request: RunRequest, ranks: Ranks) -> None:
+    """Refuse what does not go together with `--model`.
+
+    Raises:
+        UsageError: names the option.
+    """
+    if request.pretrained is None:
+        return
+    if not request.pretrained:
+        raise UsageError("--model is empty; give a folder, a GGUF file or a name on the Hugging Face hub")
+    if request.parent is not None:
+        raise UsageError("--model and --from are two beginnings of one run; give one")
+    if ranks.size > 1:
+        raise UsageError(f"--model: a pretrained model is compressed by one process, not {ranks.size}; drop --devices")
+    if not parse_budget(request.budget).is_timed:
+        raise UsageError(f"--budget {request.budget}: with --model nothing is trained; give a time, or leave it out")
+    if request.target_params is not None:
+        raise UsageError("--target-params chooses widths, which a pretrained model has already; drop it")
+
+
+def fit_context(recipe: Recipe, architecture: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with windows that are no longer than the pretrained model takes."""
+    longest = longest_context(architecture)
+    if recipe.context <= longest:
+        return recipe
+    return recipe.model_copy(update={"context": longest, "micro_batch_tokens": longest, "batch_tokens": longest})
 
 
 def settle_model(
@@ -120,6 +159,7 @@ def settle_model(
     task: Task,
     target_params: int | None,
     say: Callable[[str], None],
+    architecture: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Work out the model settings that depend on data, on a number of parameters, or on another record.
 
@@ -129,13 +169,15 @@ def settle_model(
         task: sizes of the data.
         target_params: stored parameters to come nearest to; None leaves the widths as they are.
         say: told what was chosen.
+        architecture: of the pretrained model that the run starts from, if it does.
     """
 
     def count(model: Settings) -> int:
         method = method_class(model, task)
         return method.count_stored(build_on_meta(method), settings.export)
 
-    model = settings.model.settle(Setup(task=task, export=settings.export, sizes_of=_measure_record, say=say))
+    setup = Setup(task=task, export=settings.export, sizes_of=_measure_record, say=say, architecture=architecture)
+    model = settings.model.settle(setup)
     if target_params is not None:
         model, said = settle_params(model, target_params, count)
         say(said)
@@ -167,7 +209,7 @@ def _prepare_data(setting: Setting) -> TokenData:
         ranks.share(None)
     data = prepare(
         request.data,
-        tokenizer=request.tokenizer,
+        tokenizer=request.tokenizer if setting.source is None else setting.source.tokenizer,
         data_dir=setting.data_dir,
         encoding_errors=request.encoding_errors,
     )
@@ -266,7 +308,7 @@ def _new_record(setting: Setting, settings: RunSettings, data: TokenData, out: P
         },
         "data": data.manifest(),
         "environment": _environment(setting),
-        "lineage": [ancestor.model_dump() for ancestor in setting.parent.lineage] if setting.parent else [],
+        "lineage": [ancestor.model_dump() for ancestor in _ancestors(setting)],
     }
     if request.claim is not None:
         fields["seal"] = make_seal(*find_claim(request.claim), stopping=budget.text).model_dump()
@@ -275,6 +317,11 @@ def _new_record(setting: Setting, settings: RunSettings, data: TokenData, out: P
         write_atomic(folder / CONFIG_FILE, tomli_w.dumps(_config_of(request, settings)).encode())
         record.write()
     return record
+
+
+def _ancestors(setting: Setting) -> list[AncestorPart]:
+    start = setting.parent or setting.source
+    return start.lineage if start is not None else []
 
 
 def _device_name(device: str) -> str:

@@ -44,18 +44,25 @@ class TerminalReporter:
         spent_flops = f", {plan.max_steps * plan.flops_per_step:.3g} in all" if plan.max_steps is not None else ""
         test_bytes = job.data.manifest()["splits"]["test"]["num_bytes"]
         tokens = f"{job.data.train.num_tokens:,} training tokens, {test_bytes:,} test bytes"
+        if job.pretrained is not None:
+            budget, operations = f"{job.budget.text}, of which a compression takes what it takes", "no step is trained"
+        else:
+            budget = f"{job.budget.text}: {steps} steps of {settings.batch_tokens:,} tokens{epochs}"
+            operations = f"{plan.flops_per_step:.3g} FLOPs a step{spent_flops}"
         rows = [
             ("method", f"{job.info.name}, preset {job.request.preset}, seed {job.request.seed}"),
             ("data", f"{job.request.data}: {tokens}, vocabulary {job.method.task.vocab_size:,}"),
             ("parameters", f"{plan.num_params_trained:,} trained, {plan.params.effective:,} effective"),
             ("file", f"about {plan.expected_artifact_bytes:,} bytes before entropy coding"),
-            ("budget", f"{job.budget.text}: {steps} steps of {settings.batch_tokens:,} tokens{epochs}"),
-            ("operations", f"{plan.flops_per_step:.3g} FLOPs a step{spent_flops}"),
+            ("budget", budget),
+            ("operations", operations),
             ("device", f"{job.ranks.device}, {job.ranks.size} process(es)"),
             ("record", str(job.folder)),
         ]
         if job.parent is not None:
             rows.insert(1, ("starts from", f"{job.parent.folder}, {job.parent.record.method.name}"))
+        if job.pretrained is not None:
+            rows.insert(1, ("compresses", f"{job.pretrained.name}, {job.pretrained.architecture['model_type']}"))
         Table(title="plan", columns=("what", "value"), rows=rows).print_to(self._console)
         if plan.max_steps is not None:
             self._warn_epochs(plan.epochs(plan.max_steps))

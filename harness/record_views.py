@@ -166,14 +166,20 @@ def _summary_rows(record: Record) -> Iterator[tuple[str, str]]:
     yield "budget", f"{budget.text}, stopped by {budget.stopped_by or '-'}"
     yield "spent", f"{spent.seconds:,.1f} s, {spent.steps:,} steps, {spent.tokens:,} tokens, {spent.flops:.3g} FLOPs"
     if record.lineage:
-        steps = sum(ancestor.spent.steps for ancestor in record.lineage)
-        names = ", ".join(ancestor.name for ancestor in record.lineage)
-        yield "started from", f"{names}, which spent {steps:,} steps; {steps + spent.steps:,} with them"
+        yield "started from", _describe_lineage(record)
     yield from _size_rows(record)
     machine = record.environment
     yield "device", f"{machine.device}, {machine.num_ranks} rank(s), {machine.num_threads} thread(s)"
     yield "versions", f"harness {machine.harness}, torch {machine.torch}, python {machine.python}"
     yield "command", machine.command_line
+
+
+def _describe_lineage(record: Record) -> str:
+    names = ", ".join(ancestor.name for ancestor in record.lineage)
+    if record.is_pretrained:
+        return f"{names}, a pretrained model; what its training cost is unknown"
+    steps = sum(ancestor.spent.steps for ancestor in record.lineage if ancestor.spent is not None)
+    return f"{names}, which spent {steps:,} steps; {steps + record.budget.spent.steps:,} with them"
 
 
 def _size_rows(record: Record) -> Iterator[tuple[str, str]]:

@@ -49,7 +49,11 @@ class Preset(BaseModel):
 
 
 class MethodToml(BaseModel):
-    """The content of a `method.toml`."""
+    """The content of a `method.toml`.
+
+    A method that compresses pretrained models, too, has presets of that kind in `pretrained` and a `pretrained.py`
+    beside its `method.py`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,6 +64,7 @@ class MethodToml(BaseModel):
     summary: str
     source: Source
     presets: dict[str, Preset]
+    pretrained: dict[str, Preset] = {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,25 +86,40 @@ class MethodInfo:
         """Name on the command line."""
         return self.toml.name
 
-    def preset(self, name: str) -> Preset:
-        """Return the preset called `name`, or raise UsageError with the known ones."""
-        if name not in self.toml.presets:
-            raise UsageError(f"{self.name} has no preset '{name}'. {suggest(name, self.toml.presets)}")
-        return self.toml.presets[name]
+    def preset(self, name: str, *, pretrained: bool = False) -> Preset:
+        """Return the preset called `name`, of pretrained models or not; raise UsageError with the known ones."""
+        presets = self.toml.pretrained if pretrained else self.toml.presets
+        if name not in presets:
+            kind = "preset for pretrained models" if pretrained else "preset"
+            raise UsageError(f"{self.name} has no {kind} '{name}'. {suggest(name, presets)}")
+        return presets[name]
 
-    def load(self) -> type[Method]:
-        """Import the plugin's `method.py` and return its `METHOD`.
+    def load(self, *, pretrained: bool = False) -> type[Method]:
+        """Import the plugin's `method.py`, or its `pretrained.py`, and return the `METHOD` there.
 
         Raises:
-            MissingExtraError: torch is not installed.
-            UsageError: the plugin has no class `METHOD`.
+            MissingExtraError: torch or transformers is not installed.
+            UsageError: the plugin has no class `METHOD`, or takes no pretrained model.
         """
         if importlib.util.find_spec("torch") is None:
             raise missing_extra(f"method '{self.name}'", "train")
-        method = getattr(importlib.import_module(f"{self.package}.method"), "METHOD", None)
+        if pretrained and not self.toml.pretrained:
+            takers = [info.name for info in list_methods().values() if info.toml.pretrained]
+            raise UsageError(
+                f"--model: '{self.name}' takes no pretrained model; these do: {', '.join(takers) or 'none'}"
+            )
+        if pretrained and importlib.util.find_spec("transformers") is None:
+            raise missing_extra("a pretrained model", "hf")
+        module = module_of(pretrained=pretrained)
+        method = getattr(importlib.import_module(f"{self.package}.{module}"), "METHOD", None)
         if not (isinstance(method, type) and issubclass(method, Method)):
-            raise UsageError(f"plugin {self.package}: method.py defines no class METHOD that extends Method")
+            raise UsageError(f"plugin {self.package}: {module}.py defines no class METHOD that extends Method")
         return method
+
+
+def module_of(*, pretrained: bool) -> str:
+    """Return the module of a plugin that holds its `METHOD`."""
+    return "pretrained" if pretrained else "method"
 
 
 def _built_in_packages(file_name: str = METHOD_FILE) -> Iterator[str]:

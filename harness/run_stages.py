@@ -30,6 +30,7 @@ from harness.records.logs import LogWriter, most_seconds, read_log
 from harness.records.native import ARTIFACT_FILE, CHECKPOINT_FILE
 from harness.records.safeio import hash_file
 from harness.records.scores import SCORES_FILE
+from harness.registry import module_of
 from harness.run_record import utc_now
 from harness.scoring import TEST_PURPOSE, ScoreRequest, score_in_fresh_process
 from harness.training.calibration import calibration_batches, input_moments
@@ -66,11 +67,14 @@ def train_and_export(job: Job) -> None:
             on_step=job.reporter.stepped,
             repeated=job.repeated,
             parent=job.parent.parent if job.parent else None,
+            pretrained=job.pretrained.model if job.pretrained else None,
             export=job.settings.export,
         )
         kernel = _time_kernel(job)
         with clock.stage("compression"):
             network = job.method.train(trainer)
+        if job.pretrained is not None:
+            clock.stop("method")  # it takes what it takes; no step waits for the end of the budget
         if log is None:
             return
         with clock.stage("export"):
@@ -89,7 +93,7 @@ def train_and_export(job: Job) -> None:
     fields["contended"] = contended
     fields["metrics"] = {"tune_before_export": before_export}
     fields["artifact"] = _artifact_fields(job, summary)
-    fields["params"] = _params_fields(job, summary)
+    fields["params"] = _params_fields(job, summary, network)
     fields["progress"] = _progress_fields(job, clock, trainer.step_seconds)
     fields["budget"] |= {"stopped_by": clock.stopped_by, "spent": _spent_fields(clock), "overrun": clock.overrun}
     fields["time"] = _time_fields(clock)
@@ -187,6 +191,7 @@ def _write_artifact(job: Job, path: Path, tensors: Sequence[PlannedTensor]) -> A
             "start_id": tokenizer.start_id,
             "sha256": tokenizer.sha256,
         },
+        **({"pretrained": True} if job.pretrained else {}),
     }
     return write_artifact(path, meta=meta, tensors=tensors, blobs={"tokenizer": tokenizer.to_blob()})
 
@@ -297,14 +302,17 @@ def _artifact_fields(job: Job, summary: ArtifactSummary) -> dict[str, Any]:
         "parts": dict(summary.parts),
         "coders": dict(sorted(Counter(summary.coders.values()).items())),
         "plugin_bytes": plugin_bytes(job.info.folder),
-        "decoder_closure_bytes": decoder_closure_bytes(job.info.package),
+        "decoder_closure_bytes": decoder_closure_bytes(
+            job.info.package, module_of(pretrained=job.pretrained is not None)
+        ),
         "max_artifact_bytes": job.request.max_artifact_bytes,
         "rules": job.request.rules,
     }
 
 
-def _params_fields(job: Job, summary: ArtifactSummary) -> dict[str, Any]:
-    counts = job.plan.params
+def _params_fields(job: Job, summary: ArtifactSummary, network: Network) -> dict[str, Any]:
+    # how many numbers a compression leaves may depend on the model's weights
+    counts = job.plan.params if job.pretrained is None else job.method.count_params(network)
     return {
         "stored": summary.num_params_stored,
         "effective": counts.effective,

@@ -21,7 +21,8 @@ from harness.errors import HarnessError, RecordError, RunError, SmallBudgetError
 from harness.job import Job, Reporter, RunRequest
 from harness.lineage import ParentRecord, load_parent, reload_parent
 from harness.plan import memory_advice
-from harness.preparation import Setting, prepare_job, request_from_config
+from harness.preparation import Setting, check_model_options, prepare_job, request_from_config
+from harness.pretrained.source import PretrainedSource, load_source, reload_source
 from harness.record_lock import hold_folder
 from harness.records.agreement import Difference, config_differences
 from harness.records.caps import charges
@@ -59,9 +60,15 @@ def start_run(
     with join_ranks(device) as ranks, _stoppable(), ExitStack() as held:
         clock = Clock(parse_budget(request.budget), num_devices=ranks.size)
         info = find_method(request.method)
-        settings = resolve_settings(info, request.preset, request.overrides)
+        check_model_options(request, ranks)
+        is_pretrained = request.pretrained is not None
+        settings = resolve_settings(info, request.preset, request.overrides, pretrained=is_pretrained)
         parent = load_parent(request.parent) if request.parent is not None else None
-        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir, held, parent)
+        source = None
+        if request.pretrained is not None:
+            with clock.pause("data"):
+                source = load_source(request.pretrained, request.tokenizer)
+        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir, held, parent, source)
         return _execute(prepare_job(setting, out=out))
 
 
@@ -85,9 +92,9 @@ def resume_run(folder: Path, *, reporter: Reporter, data_dir: Path | None = None
         request = request_from_config(folder, config)
         clock = Clock(parse_budget(request.budget), num_devices=ranks.size)
         info = find_method(request.method)
-        settings = validate_settings(info.load(), config)
-        parent = _parent_again(request, folder, record)
-        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir, held, parent)
+        settings = validate_settings(info.load(pretrained=request.pretrained is not None), config)
+        parent, source = _parent_again(request, folder, record), _source_again(request, folder, record)
+        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir, held, parent, source)
         return _execute(prepare_job(setting, existing=RunRecord(folder=folder, fields=record.to_json())), is_new=False)
 
 
@@ -128,21 +135,28 @@ def repeat_run(
     config = read_config(folder)
     request = request_from_config(folder, config)
     repeated = None
-    if record.budget.kind in ("seconds", "gpu_seconds"):
+    if record.budget.kind in ("seconds", "gpu_seconds") and request.pretrained is None:
         repeated = read_fits(folder)
         request = replace(request, budget=f"{sum(len(fit.steps) for fit in repeated)}steps")
     with join_ranks(device) as ranks, _stoppable(), ExitStack() as held:
         clock = Clock(parse_budget(request.budget), num_devices=ranks.size)
         info = find_method(request.method)
-        settings = validate_settings(info.load(), config)
-        parent = _parent_again(request, folder, record)
-        setting = Setting(replace(request, seed=seed), info, settings, ranks, clock, reporter, data_dir, held, parent)
+        settings = validate_settings(info.load(pretrained=request.pretrained is not None), config)
+        parent, source = _parent_again(request, folder, record), _source_again(request, folder, record)
+        request = replace(request, seed=seed)
+        setting = Setting(request, info, settings, ranks, clock, reporter, data_dir, held, parent, source)
         _execute(prepare_job(setting, out=out, repeated=repeated))
     return read_record(out)
 
 
 def _parent_again(request: RunRequest, folder: Path, record: Record) -> ParentRecord | None:
     return reload_parent(request.parent, folder, record.lineage) if request.parent is not None else None
+
+
+def _source_again(request: RunRequest, folder: Path, record: Record) -> PretrainedSource | None:
+    if request.pretrained is None:
+        return None
+    return reload_source(request.pretrained, request.tokenizer, folder, record.lineage)
 
 
 @contextmanager

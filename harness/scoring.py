@@ -20,7 +20,7 @@ from harness.errors import HarnessError, RunError, UsageError
 if TYPE_CHECKING:
     from harness.records.schema import Record
 
-Mode = Literal["sliding", "challenge", "challenge-sliding"]
+Mode = Literal["sliding", "disjoint", "challenge", "challenge-sliding"]
 TEST_PURPOSE = "score the artifact"  # why the test split is opened, once
 _SECONDS_TO_END = 5.0
 
@@ -31,10 +31,12 @@ class EvalMode:
 
     Attributes:
         mode: "sliding" scores every target once, with at least `context - stride` tokens before it after the first
-            window; "challenge" is the 16 MB challenge's cut into windows of `context` without carried context, whose
+            window; "disjoint" cuts the split into windows of `context` tokens that see nothing of each other, scores
+            all but the first token of each and drops the tail, as perplexities of pretrained models are published;
+            "challenge" is the 16 MB challenge's cut into windows of `context` without carried context, whose
             tail is dropped; "challenge-sliding" is that contest's sliding window, which scores the tail repeatedly.
         context: input tokens of a window.
-        stride: targets scored by a window after the first; equal to `context` in mode "challenge".
+        stride: targets scored by a window after the first; equal to `context` in modes "disjoint" and "challenge".
     """
 
     mode: Mode = "sliding"
@@ -53,8 +55,10 @@ class EvalMode:
             raise UsageError(f"eval mode '{self.mode}': choose one of {', '.join(get_args(Mode))}")
         if not 1 <= self.stride <= self.context:
             raise UsageError(f"eval stride {self.stride}: choose 1 to {self.context} (the context)")
-        if self.mode == "challenge" and self.stride != self.context:
-            raise UsageError(f"eval mode challenge has stride = context = {self.context}, got {self.stride}")
+        if self.mode in ("disjoint", "challenge") and self.stride != self.context:
+            raise UsageError(f"eval mode {self.mode} has stride = context = {self.context}, got {self.stride}")
+        if self.mode == "disjoint" and self.context < 2:
+            raise UsageError("eval mode disjoint: a window needs 2 tokens, the first of which is not scored")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -90,14 +90,22 @@ def validate_settings(method: type[Method], values: Mapping[str, Any]) -> RunSet
     )
 
 
-def resolve_settings(info: MethodInfo, preset: str, overrides: Iterable[str]) -> RunSettings:
+def resolve_settings(
+    info: MethodInfo, preset: str, overrides: Iterable[str], *, pretrained: bool = False
+) -> RunSettings:
     """Apply `--set` overrides (`key=value`) to a preset of a method and check the result.
+
+    Args:
+        info: the method.
+        preset: its name.
+        overrides: each `key=value`.
+        pretrained: whether a pretrained model is compressed, which has presets and settings of its own.
 
     Raises:
         UsageError: an override is not `key=value`, its key is unknown or ambiguous, or its value is refused.
     """
-    method = info.load()
-    chosen = info.preset(preset)
+    method = info.load(pretrained=pretrained)
+    chosen = info.preset(preset, pretrained=pretrained)
     values = {section: dict(getattr(chosen, section)) for section in SECTIONS}
     fields = {
         "model": method.settings_class.model_fields,

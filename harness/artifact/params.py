@@ -23,7 +23,6 @@ from harness.provenance import files_below
 OWN_PACKAGES = ("harness", "methods", "baselines")
 # What turns an artifact into a score, apart from the method itself.
 SCORING_MODULES = ("harness.evaluate",)
-METHOD_MODULE = "method"
 
 
 def plugin_bytes(folder: Path) -> int:
@@ -35,25 +34,26 @@ def plugin_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in files_below(folder))
 
 
-def decoder_closure_bytes(package: str) -> int:
+def decoder_closure_bytes(package: str, module: str = "method") -> int:
     """Count the bytes of every file needed to decode and score a plugin's artifact.
 
     Args:
-        package: import name of the plugin package; its `method` module and the scorer are the starting points.
+        package: import name of the plugin package; a module of it and the scorer are the starting points.
+        module: that module, see `harness.registry.module_of`.
 
     Raises:
         UsageError: the package is not importable, or a source is not Python.
     """
-    return sum(path.stat().st_size for path in decoder_closure(package).values())
+    return sum(path.stat().st_size for path in decoder_closure(package, module).values())
 
 
-def decoder_closure(package: str) -> dict[str, Path]:
+def decoder_closure(package: str, module: str = "method") -> dict[str, Path]:
     """List the files that `decoder_closure_bytes` counts: sources by module name, the rest as package/file."""
-    modules = import_closure([*SCORING_MODULES, f"{package}.{METHOD_MODULE}"], (*OWN_PACKAGES, package.split(".")[0]))
+    modules = import_closure([*SCORING_MODULES, f"{package}.{module}"], (*OWN_PACKAGES, package.split(".")[0]))
     plugin = modules[package].parent
     others = {f"{package}/{path.relative_to(plugin).as_posix()}": path for path in files_below(plugin)}
-    for module, source in modules.items():
-        home = module if source.name == "__init__.py" else module.rpartition(".")[0]
+    for name, source in modules.items():
+        home = name if source.name == "__init__.py" else name.rpartition(".")[0]
         beside = (path for path in source.parent.iterdir() if path.is_file() and path.suffix != ".py")
         others |= {f"{home}/{path.name}": path for path in beside}
     counted = set(modules.values())

@@ -109,7 +109,8 @@ def _encode_work(tokenizer: Tokenizer, work: Work) -> TokenArray:
     except DataError as error:
         raise DataError(f"{work.name}: {error}") from error
     if tokenizer.decode(tokens) != work.data:
-        raise DataError(f"{work.name}: the {tokenizer.kind} tokenizer loses text; use --tokenizer bytes")
+        remedy = "give another text" if tokenizer.kind == "tokenizers" else "use --tokenizer bytes"
+        raise DataError(f"{work.name}: the {tokenizer.kind} tokenizer loses text; {remedy}")
     return tokens
 
 

@@ -193,6 +193,7 @@ class TokenData:
                 "start_id": tokenizer.start_id,
                 "separator": tokenizer.separator,
                 "is_lossless": tokenizer.is_lossless,
+                **({"begins_texts": True} if tokenizer.begins_texts else {}),
                 "sha256": tokenizer.sha256,
             },
             "source_nats": dict(self.source_nats) if self.source_nats else None,

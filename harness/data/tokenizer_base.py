@@ -24,17 +24,19 @@ class Tokenizer(ABC):
     """Turns text into token ids and back.
 
     Attributes:
-        kind: "bytes", "characters" or "sentencepiece".
+        kind: "bytes", "characters", "sentencepiece" or "tokenizers".
         vocab_size: number of token ids.
         start_id: the token that is given before the first one of a text.
         separator: whether `start_id` stands before each work; it stands for no bytes.
         is_lossless: whether `decode(encode(text)) == text` for every text it accepts.
+        begins_texts: whether whoever uses the tokenizer gets `start_id` before a text, as its first token.
     """
 
     kind: str
     start_id: int
     separator: bool
     is_lossless: bool = True
+    begins_texts: bool = False
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
         self._pieces = np.empty(len(pieces), dtype=object)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.corpora import Corpus
+from harness.data.model_tokenizer import ModelTokenizer
 from harness.data.sentencepiece_bpe import (
     MAX_VOCAB_SIZE,
     MIN_VOCAB_SIZE,
@@ -22,6 +23,7 @@ from harness.errors import ArtifactError, DataError, UsageError, suggest
 __all__ = [
     "ByteTokenizer",
     "CharacterTokenizer",
+    "ModelTokenizer",
     "SentencePieceTokenizer",
     "Tokenizer",
     "tokenizer_from_blob",
@@ -101,12 +103,12 @@ def tokenizer_from_blob(kind: str, blob: bytes) -> Tokenizer:
     """Rebuild a tokenizer from what an artifact stores.
 
     Args:
-        kind: "bytes", "characters" or "sentencepiece".
+        kind: "bytes", "characters", "sentencepiece" or "tokenizers" (of a pretrained model).
         blob: what `Tokenizer.to_blob` gave.
 
     Raises:
         ArtifactError: unknown kind, or a blob that is none of that kind.
-        MissingExtraError: SentencePiece is needed and not installed.
+        MissingExtraError: SentencePiece or tokenizers is needed and not installed.
     """
     if kind == "bytes" and not blob:
         return ByteTokenizer()
@@ -117,9 +119,9 @@ def tokenizer_from_blob(kind: str, blob: bytes) -> Tokenizer:
             characters = ""
         if characters and characters == "".join(sorted(set(characters))):
             return CharacterTokenizer(characters)
-    if kind == "sentencepiece":
+    if kind in ("sentencepiece", "tokenizers"):
         try:
-            return SentencePieceTokenizer(blob)
+            return SentencePieceTokenizer(blob) if kind == "sentencepiece" else ModelTokenizer(blob)
         except DataError as error:
             raise ArtifactError(f"tokenizer: {error}") from error
     raise ArtifactError(f"tokenizer: {len(blob)} bytes are no tokenizer of kind '{kind}'")

@@ -6,7 +6,7 @@ A family qualifies if each block normalises what it reads (pre-norm) and nothing
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.errors import UsageError, suggest
@@ -26,6 +26,7 @@ class Family:
         linears: the linear maps of a layer by role.
         activation: what lies between `up` and `down` where the layer itself runs these; below a layer.
         centres: the norms subtract the mean of features.
+        config_keys: what of the configuration the function depends on, and the ids of special tokens.
     """
 
     decoder: str
@@ -36,8 +37,24 @@ class Family:
     linears: Mapping[LinearRole, str]
     activation: str = ""
     centres: bool = False
+    config_keys: tuple[str, ...]
 
 
+_COMMON_KEYS = (
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings"),
+    *("tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id"),
+)
+_LLAMA_KEYS = (
+    *_COMMON_KEYS,
+    *("intermediate_size", "num_key_value_heads", "head_dim", "hidden_act", "rms_norm_eps", "rope_parameters"),
+    *("attention_bias", "mlp_bias"),
+)
+_QWEN2_KEYS = (*_LLAMA_KEYS, "use_sliding_window", "sliding_window", "max_window_layers", "layer_types")
+_OPT_KEYS = (
+    *_COMMON_KEYS,
+    *("ffn_dim", "activation_function", "do_layer_norm_before", "word_embed_proj_dim", "enable_bias"),
+    "layer_norm_elementwise_affine",
+)
 _ATTENTION: dict[LinearRole, str] = {
     "query": "self_attn.q_proj",
     "key": "self_attn.k_proj",
@@ -51,6 +68,7 @@ _LLAMA = Family(
     mlp_norm="post_attention_layernorm",
     linears=_ATTENTION
     | {"output": "self_attn.o_proj", "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"},
+    config_keys=_LLAMA_KEYS,
 )
 _OPT = Family(
     decoder="model.decoder",
@@ -61,8 +79,9 @@ _OPT = Family(
     linears=_ATTENTION | {"output": "self_attn.out_proj", "up": "fc1", "down": "fc2"},
     activation="activation_fn",
     centres=True,
+    config_keys=_OPT_KEYS,
 )
-FAMILIES: Mapping[str, Family] = {"llama": _LLAMA, "opt": _OPT, "qwen2": _LLAMA}
+FAMILIES: Mapping[str, Family] = {"llama": _LLAMA, "opt": _OPT, "qwen2": replace(_LLAMA, config_keys=_QWEN2_KEYS)}
 
 
 def find_family(config: Any) -> Family:

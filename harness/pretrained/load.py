@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,7 +33,8 @@ def load_pretrained(source: str, *, dtype: torch.dtype | None = None) -> PreTrai
         raise missing_extra("a pretrained model", "hf")
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    where, options = _place(source)
+    location = locate(source)
+    where, options = location.where, location.options
     try:
         config = AutoConfig.from_pretrained(where, trust_remote_code=False, **options)
     except ImportError as error:
@@ -39,16 +43,17 @@ def load_pretrained(source: str, *, dtype: torch.dtype | None = None) -> PreTrai
         raise UsageError(f"--model {source}: no readable configuration ({_first_line(error)})") from error
     find_family(config)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            where,
-            config=config,
-            dtype=dtype or "auto",
-            trust_remote_code=False,
-            use_safetensors=None if "gguf_file" in options else True,
-            attn_implementation="sdpa",
-            output_loading_info=True,
-            **options,
-        )
+        with _without_bars():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                where,
+                config=config,
+                dtype=dtype or "auto",
+                trust_remote_code=False,
+                use_safetensors=None if "gguf_file" in options else True,
+                attn_implementation="sdpa",
+                output_loading_info=True,
+                **options,
+            )
     except (OSError, RuntimeError, ValueError) as error:
         raise RunError(f"--model {source}: weights cannot be read ({_first_line(error)}). Fetch them again") from error
     model, report = loaded
@@ -56,12 +61,83 @@ def load_pretrained(source: str, *, dtype: torch.dtype | None = None) -> PreTrai
     return cast("PreTrainedModel", model.eval())
 
 
-def _place(source: str) -> tuple[str, dict[str, Any]]:
-    """Return what transformers is to load from, and the options that go with it."""
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where transformers is to load from, and the options that go with it."""
+
+    where: str
+    options: Mapping[str, Any]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on this machine, so that nothing is fetched."""
+        return bool(self.options["local_files_only"])
+
+
+def locate(source: str) -> Location:
+    """Say where a model lies: a GGUF file, a plain folder, a folder of the hub's cache, or else the hub.
+
+    Raises:
+        UsageError: a folder of the hub's cache without the snapshot that it names.
+    """
     path = Path(source)
     if path.is_file() and path.suffix == ".gguf":
-        return str(path.parent), {"gguf_file": path.name, "local_files_only": True}
-    return source, {"local_files_only": path.is_dir()}
+        return Location(str(path.parent), {"gguf_file": path.name, "local_files_only": True})
+    if not path.is_dir():
+        return Location(source, {"local_files_only": False})
+    if (path / "snapshots").is_dir() and not (path / "config.json").is_file():
+        path = _main_snapshot(path)
+    return Location(str(path), {"local_files_only": True})
+
+
+def _main_snapshot(cached: Path) -> Path:
+    """Return the snapshot of `main`, or the only one, of a folder `models--OWNER--NAME` of the hub's cache."""
+    reference = cached / "refs" / "main"
+    snapshots = sorted(path for path in (cached / "snapshots").iterdir() if path.is_dir())
+    if reference.is_file():
+        name = reference.read_text(encoding="utf-8").strip()
+        snapshots = [path for path in snapshots if path.name == name]
+    if len(snapshots) != 1:
+        raise UsageError(f"--model {cached}: {len(snapshots)} snapshots of main in it. Give the folder of one")
+    return snapshots[0]
+
+
+def read_tokenizer(source: str) -> bytes:
+    """Return the `tokenizer.json` of a model: the file, or what its older vocabulary files amount to.
+
+    Raises:
+        UsageError: there is none that can be read.
+    """
+    from transformers import AutoTokenizer
+
+    location = locate(source)
+    path = Path(location.where) / "tokenizer.json"
+    if location.is_local and "gguf_file" not in location.options and path.is_file():
+        return path.read_bytes()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location.where, trust_remote_code=False, **location.options)
+        content: str = tokenizer.backend_tokenizer.to_str()
+    except Exception as error:  # it raises whatever the reader of one of its many formats raises
+        raise UsageError(
+            f"--model {source}: no tokenizer can be read ({_first_line(error)}). Put its tokenizer.json beside the "
+            "model; for a model over bytes give --tokenizer bytes"
+        ) from error
+    return content.encode()
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep transformers from drawing progress bars into our output."""
+    from transformers.utils import logging as untyped
+
+    logging: Any = untyped
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()
 
 
 def _check(source: str, model: PreTrainedModel, report: dict[str, Any]) -> None:

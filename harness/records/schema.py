@@ -73,13 +73,17 @@ class BudgetPart(Part):
 
 
 class TokenizerPart(Part):
-    """Which tokenizer; `sha256` covers its blob in the artifact, `separator` says if works begin with `start_id`."""
+    """Which tokenizer; `sha256` covers its blob in the artifact, `separator` says if works begin with `start_id`.
+
+    `begins_texts` says if a pretrained model's tokenizer puts it before a text.
+    """
 
     kind: str
     vocab_size: Count
     start_id: Count
     separator: bool
     is_lossless: bool
+    begins_texts: bool = False
     sha256: Sha256
 
 
@@ -156,7 +160,7 @@ class ArtifactPart(Part):
 class EvalModePart(Part):
     """How windows lay over the split; scores of unlike modes are never compared."""
 
-    mode: Literal["sliding", "challenge", "challenge-sliding"]
+    mode: Literal["sliding", "disjoint", "challenge", "challenge-sliding"]
     context: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
     stride: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 
@@ -225,11 +229,22 @@ class EnvironmentPart(Part):
 
 
 class AncestorPart(Part):
-    """A record that this one started from, and what that one had spent."""
+    """What this record started from: another record, or a pretrained model.
 
+    `artifact_sha256` is of the record's artifact, or of the model's weights; `spent` is null where nobody knows what
+    the training cost.
+    """
+
+    kind: Literal["record", "pretrained"] = "record"
     name: str
     artifact_sha256: Sha256
-    spent: SpentPart
+    spent: SpentPart | None
+
+    @model_validator(mode="after")
+    def _records_say_what_they_spent(self) -> Self:
+        if (self.spent is None) != (self.kind == "pretrained"):
+            raise ValueError("spent is null for a pretrained model, and for nothing else")
+        return self
 
 
 class SealPart(Part):
@@ -305,6 +320,11 @@ class Record(Part):
         if self.status == "failed" and not self.reason:
             raise ValueError("status is failed but reason does not say why")
         return self
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether it started from a pretrained model, which is another kind of network of its method."""
+        return any(ancestor.kind == "pretrained" for ancestor in self.lineage)
 
     @property
     def max_num_ranks(self) -> int:

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness.data.shards import TokenData
 from harness.errors import RecordError, RunError, UsageError
-from harness.method import ExportSettings, Method, Parent
+from harness.method import ExportSettings, Method, Observed, Parent
 from harness.nn.network import Network
 from harness.records.logs import most_seconds
 from harness.training.calibration import calibration_batches, input_moments
@@ -36,6 +36,9 @@ from harness.training.ranks import Ranks
 from harness.training.recipe import Recipe
 from harness.training.repetition import LoggedFit, LoggedStep
 from harness.training.state import FitState, copy_state, start_fit
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 CHECKPOINT_SECONDS = 60.0
 # A scheduler signals launchers and their processes alike, and launchers pass it on: one stop, heard twice.
@@ -102,6 +105,7 @@ class Trainer:
         on_step: Callable[[StepReport], None] = lambda _: None,
         repeated: Sequence[LoggedFit] | None = None,
         parent: Parent | None = None,
+        pretrained: PreTrainedModel | None = None,
         export: ExportSettings | None = None,
     ) -> None:
         """Prepare a trainer.
@@ -124,6 +128,7 @@ class Trainer:
             repeated: the fits of a run under the clock that is repeated: number of steps, rates, phases and progress
                 are those of its log.
             parent: the stored network that the method is to start from.
+            pretrained: the model that it is to compress.
             export: how tensors will be stored, which late quantisation looks at.
         """
         self._export = export or ExportSettings()
@@ -133,6 +138,7 @@ class Trainer:
         self._num_validations, self._repeated = num_validations, repeated
         self._flops_per_step, self._on_ready = flops_per_step, on_ready
         self._parent, self._parent_was_taken = parent, False
+        self._pretrained = pretrained
         self._stopped_at: float | None = None
         self._pending = load_checkpoint(checkpoint_path) if checkpoint_path.exists() else None
         self._num_fits = 0
@@ -223,6 +229,21 @@ class Trainer:
             moments = input_moments(network.to(self._ranks.device), tokens)
         self._clock.count_flops(counter.get_total_flops())
         return moments
+
+    @property
+    def pretrained(self) -> PreTrainedModel:
+        """The model that the method is to compress, on the run's device."""
+        assert self._pretrained is not None, "only a method's pretrained.py asks for it"
+        return cast("PreTrainedModel", self._pretrained.to(self._ranks.device))  # type: ignore[arg-type]
+
+    def observe(self, watch: Callable[[Tensor], Observed], *, num_tokens: int) -> Observed:
+        """Hand the first `num_tokens` tokens of training to `watch`; its operations count, as torch counts them."""
+        batches = calibration_batches(self._recipe.batches(self._data.train, self._seed), num_tokens)
+        tokens_BT = torch.cat(list(batches)).to(self._ranks.device)
+        with FlopCounterMode(display=False) as counter:
+            seen = watch(tokens_BT)
+        self._clock.count_flops(counter.get_total_flops())
+        return seen
 
     def _start(
         self,

@@ -144,6 +144,9 @@ def lineage_holds(peers: Sequence[Peer], rule: Rule) -> Iterator[Finding]:
 
 
 def _judge_ancestor(peer: Peer, ancestor: AncestorPart, found: Peer | None, rule: Rule) -> Finding:
+    if ancestor.spent is None:
+        message = f"starts from the pretrained model {ancestor.name:.80}; what its training cost is unknown"
+        return rule.finding(peer.name, "note", message, path=RECORD_FILE)
     if found is None:
         message = f"the record of ancestor {ancestor.name:.80} is not among those verified"
         return rule.finding(peer.name, "unverifiable", message, path=RECORD_FILE)

@@ -59,7 +59,7 @@ def code_is_counted(case: NativeCase, rule: Rule) -> Iterator[Finding]:
     """A5: fails when the code that decodes the artifact has other bytes; only the code of the record can be counted."""
     from harness.artifact.params import decoder_closure_bytes, plugin_bytes
     from harness.provenance import harness_code_sha256, hash_sources
-    from harness.registry import find_method
+    from harness.registry import find_method, module_of
 
     try:
         info = find_method(case.record.method.name)
@@ -72,7 +72,8 @@ def code_is_counted(case: NativeCase, rule: Rule) -> Iterator[Finding]:
     if is_plugin:
         yield _compare(case, rule, "artifact.plugin_bytes", part.plugin_bytes, plugin_bytes(info.folder))
     if is_plugin and is_harness:
-        found = decoder_closure_bytes(info.package)
+        module = module_of(pretrained=case.record.is_pretrained)
+        found = decoder_closure_bytes(info.package, module)
         yield _compare(case, rule, "artifact.decoder_closure_bytes", part.decoder_closure_bytes, found)
     else:
         yield rule.finding(case.name, "note", "another version of the code made the record; its bytes were not counted")
@@ -89,6 +90,7 @@ def header_matches(case: NativeCase, rule: Rule) -> Iterator[Finding]:
         "tokenizer.kind": record.data.tokenizer.kind,
         "tokenizer.vocab_size": record.data.tokenizer.vocab_size,
         "tokenizer.sha256": record.data.tokenizer.sha256,
+        "pretrained": record.is_pretrained or None,
     }
     apart = [key for key, value in expected.items() if look_up(meta, key) != value]
     if not apart:

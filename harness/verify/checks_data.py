@@ -85,15 +85,17 @@ def expected_targets(mode: EvalModePart, num_tokens: int, tokenizer: TokenizerPa
     """Return how many targets a whole split has in an eval mode.
 
     Args:
-        mode: "sliding" scores every token but a start token at the head once; "challenge" takes the first token as
-            context and drops the tail that fills no window; "challenge-sliding" scores `stride` targets from each
-            start after the first.
+        mode: "sliding" scores every token but a start token at the head once; "disjoint" all but the first token of
+            each whole window; "challenge" takes the first token as context and drops the tail that fills no window;
+            "challenge-sliding" scores `stride` targets from each start after the first.
         num_tokens: tokens of the split.
         tokenizer: says whether the split begins with a start token of its own.
     """
     num_targets = max(0, num_tokens - 1)
     if mode.mode == "sliding":
         return num_targets if tokenizer.separator else num_tokens
+    if mode.mode == "disjoint":
+        return (num_tokens + tokenizer.begins_texts) // mode.context * (mode.context - 1)
     whole = num_targets // mode.context * mode.context
     if mode.mode == "challenge" or whole <= mode.stride:
         return whole

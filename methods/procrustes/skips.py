@@ -80,6 +80,14 @@ class CayleySkip(nn.Module):
         stored = CayleyMatrix.of(orthogonal_DD)
         self.upper, self.reflections = nn.Parameter(stored.upper), nn.Parameter(stored.reflections)
 
+    @classmethod
+    def of_shape(cls, width: int, num_reflections: int = 0) -> Self:
+        """Make one without numbers, to be filled in."""
+        empty = cls(torch.eye(width, device="cpu"))
+        empty.upper = nn.Parameter(torch.empty(width * (width - 1) // 2))
+        empty.reflections = nn.Parameter(torch.empty(num_reflections, width))
+        return empty
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., D); Q is solved for at each call."""
         return x @ CayleyMatrix(upper=self.upper, reflections=self.reflections).dense()

@@ -1,0 +1,73 @@
+"""The configuration of a pretrained model as plain values, and the model without its weights that it describes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from harness.errors import ArtifactError, suggest
+from harness.pretrained.families import FAMILIES, find_family
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+MODEL_TYPE = "model_type"
+# Far beyond any model, and small enough that lists of them do no harm before a module is made.
+_MAX_NUMBER = 1 << 24
+_MAX_LAYERS = 1 << 12
+
+
+def describe_config(config: Any) -> dict[str, Any]:
+    """Return what of a Hugging Face configuration its function depends on, without nulls.
+
+    Raises:
+        UsageError: the family is unknown, or a variant whose residual stream cannot be rotated.
+    """
+    find_family(config)
+    values = config.to_dict()
+    keys = FAMILIES[config.model_type].config_keys
+    described = {key: values[key] for key in keys if values.get(key) is not None}
+    return {MODEL_TYPE: config.model_type, **described}
+
+
+def make_config(architecture: Mapping[str, Any]) -> Any:
+    """Return the Hugging Face configuration that `describe_config` described.
+
+    Raises:
+        ArtifactError: it is of no known family, has other keys than that, or sizes beyond any model.
+    """
+    from transformers import AutoConfig
+
+    kind = str(architecture.get(MODEL_TYPE))
+    if kind not in FAMILIES:
+        raise ArtifactError(f"no pretrained model is of type {kind!r:.40}. {suggest(kind, FAMILIES)}")
+    values = {key: value for key, value in architecture.items() if key != MODEL_TYPE}
+    if odd := sorted(values.keys() - set(FAMILIES[kind].config_keys)):
+        raise ArtifactError(f"architecture.{odd[0]:.40}: no key of a {kind} model")
+    for key, value in values.items():
+        bound = _MAX_LAYERS if key == "num_hidden_layers" else _MAX_NUMBER
+        if isinstance(value, int) and abs(value) > bound:
+            raise ArtifactError(f"architecture.{key} is {value}, beyond {bound}")
+    config = AutoConfig.for_model(kind, **values)
+    find_family(config)
+    return config
+
+
+def longest_context(architecture: Mapping[str, Any]) -> int:
+    """Return the tokens of the longest window that a described model takes."""
+    return int(architecture["max_position_embeddings"])
+
+
+def make_empty_model(architecture: Mapping[str, Any]) -> PreTrainedModel:
+    """Return the model on the meta device, in float32: shapes without numbers.
+
+    Raises:
+        ArtifactError: as `make_config`.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config, maker = make_config(architecture), cast(Any, AutoModelForCausalLM)
+    with torch.device("meta"):
+        model = maker.from_config(config, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False)
+    return cast("PreTrainedModel", model.eval())
