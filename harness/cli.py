@@ -12,6 +12,7 @@ import typer
 
 from harness import cli_options as opt
 from harness.cli_claims import claims_app
+from harness.cli_report import add_commands as add_report_commands
 from harness.errors import HarnessError, UsageError, missing_extra
 from harness.tables import open_console
 
@@ -426,6 +427,9 @@ def show(records: opt.Records, output_format: opt.Format = "table") -> None:
     from harness.record_views import records_view
 
     records_view(records).print_to(open_console(), output_format)
+
+
+add_report_commands(app)
 
 
 @app.command()

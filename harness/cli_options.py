@@ -177,6 +177,23 @@ Jobs = Annotated[int, typer.Option(min=1, max=256, help="Processes that read for
 FreshSeed = Annotated[int | None, typer.Option(min=0, max=MAX_INTEGER, help="Level retrain: train with this seed.")]
 VerifyDevice = Annotated[str, typer.Option(help="auto, cpu or cuda, for evaluate and retrain.")]
 
+# harness report, harness respond
+ReportPaths = Annotated[
+    list[Path],
+    typer.Argument(metavar="RECORDS...", help="Folders of records, comparisons and submissions; files of a sweep."),
+]
+SiteOut = Annotated[Path, typer.Option("--out", help="Folder of the page; an earlier report in it is replaced.")]
+ReportClaims = Annotated[
+    list[Path] | None, typer.Option("--claims", help="Claim file, judged beside those of the methods; repeatable.")
+]
+ReportLevel = Annotated[str, typer.Option("--level", help="Of verify: static (files) or decode (artifacts, too).")]
+Subject = Annotated[str, typer.Argument(metavar="RECORD|CLAIM", help="A record folder, mpo.C6, or FILE#ID.")]
+ReplyFile = Annotated[Path, typer.Option("--file", help="The reply, UTF-8 text, at most 64 kB.")]
+ReplyAuthor = Annotated[str, typer.Option(help="Who replies.")]
+ReplyOut = Annotated[
+    Path | None, typer.Option("--out", help="Folder that takes responses/ (default: beside the record, or records).")
+]
+
 # harness diff, harness inspect
 RecordA = Annotated[Path, typer.Argument(help="Record folder A.")]
 RecordB = Annotated[Path, typer.Argument(help="Record folder B.")]

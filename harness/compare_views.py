@@ -12,6 +12,7 @@ from harness.comparison_views import comparison_data, comparison_tables
 from harness.errors import HarnessError, RecordError, UsageError
 from harness.grid import GRID_FILE, Cell, Contender, Grid
 from harness.record_views import read_records
+from harness.records.schema import Record
 from harness.tables import Table, View, fmt
 from harness.tuning import TUNING_FOLDER, Tuned, read_tuned
 from harness.verify.across import settings_key
@@ -157,9 +158,7 @@ def records_view(paths: Sequence[Path], *, is_pooled: bool = False) -> View:
             continue
         if record.status != "complete":
             raise UsageError(f"{folder}: the record is {record.status}; finish it with --resume, or leave it out")
-        # seeds of one thing start from parents that differ by their seeds
-        started = f" from {re.sub(r'-seed[0-9]+$', '', record.lineage[-1].name)}" if record.lineage else ""
-        name = f"{record.method.name}/{record.preset}, {record.budget.text}{started}"
+        name = contender_name(record)
         key = "" if is_pooled else settings_key(record)
         own = runs.setdefault((name, key), {})
         if record.seed in own:
@@ -175,6 +174,12 @@ def records_view(paths: Sequence[Path], *, is_pooled: bool = False) -> View:
     first = next(iter(groups[0].runs.values())).record
     title = f"{first.data.name}, {first.data.splits.test.num_bytes:,} test bytes"
     return View(tables=list(comparison_tables(title, comparison)), data=comparison_data(comparison))
+
+
+def contender_name(record: Record) -> str:
+    """Name what a record is a seed of; seeds of one thing start from parents that differ by their seeds."""
+    started = f" from {re.sub(r'-seed[0-9]+$', '', record.lineage[-1].name)}" if record.lineage else ""
+    return f"{record.method.name}/{record.preset}, {record.budget.text}{started}"
 
 
 def is_trial(folder: Path) -> bool:

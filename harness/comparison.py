@@ -315,7 +315,13 @@ def _correct(relations: Sequence[Relation]) -> Iterator[Relation]:
 
 
 def _front(groups: Sequence[Group], figure: str) -> tuple[str, ...]:
-    points = [(group.name, group.mean_bpb, value) for group in groups if (value := group.mean(figure)) is not None]
+    return find_front(
+        [(group.name, group.mean_bpb, value) for group in groups if (value := group.mean(figure)) is not None]
+    )
+
+
+def find_front(points: Sequence[tuple[str, float, float]]) -> tuple[str, ...]:
+    """Return the names of the points (name, score, cost) that no other one beats in both, less being better."""
     return tuple(
         name
         for name, bpb, value in points

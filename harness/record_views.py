@@ -60,15 +60,25 @@ def _mode_text(mode: EvalModePart) -> str:
     return f"eval {mode.mode}, window {mode.context}, stride {mode.stride}"
 
 
-def _side_by_side(found: Sequence[Found]) -> Iterator[Table]:
+def group_comparable(found: Sequence[Found]) -> dict[str, list[Found]]:
+    """Put records together that may share a table: those scored on one text in one eval mode, by what these are."""
     groups: dict[tuple[str, int, str], list[Found]] = {}
     for each in found:
         test, data = each.record.metrics.test, each.record.data
         mode = _mode_text(test.eval_mode) if test else "not scored"
         groups.setdefault((data.corpus_sha256, data.splits.test.num_bytes, mode), []).append(each)
+    titles: dict[str, list[Found]] = {}
+    for (corpus_sha256, test_bytes, mode), members in groups.items():
+        title = f"{members[0].record.data.name}, {test_bytes:,} test bytes, {mode}"
+        # another text of the same name and length
+        titles[title if title not in titles else f"{title}, corpus {corpus_sha256[:12]}"] = members
+    return titles
+
+
+def _side_by_side(found: Sequence[Found]) -> Iterator[Table]:
     parent = _common_parent([each.folder for each in found])
-    for (_, test_bytes, mode), members in groups.items():
-        yield _group_table(f"{members[0].record.data.name}, {test_bytes:,} test bytes, {mode}", members, parent)
+    for title, members in group_comparable(found).items():
+        yield _group_table(title, members, parent)
 
 
 def _common_parent(folders: Sequence[Path]) -> Path:

@@ -1,1 +1,1 @@
-"""Pages made from stored records and nothing else."""
+"""Pages made from stored records and nothing else: gather -> document (every number) -> view (tables) -> renderings."""

@@ -121,7 +121,7 @@ def _claim_tables(loaded: LoadedClaims, judgement: Judgement) -> Iterator[Table]
     yield _summary_table(loaded, judgement)
     if judgement.answers:
         yield _answers_table(loaded, judgement.answers)
-    if used := _published(loaded, judgement):
+    if used := published_numbers(loaded, judgement):
         yield Table(title="published numbers", columns=("name", "printed", "where", "note"), rows=used)
     if judgement.verdict == "contradicted":
         quoted = _counter_evidence(loaded, judgement)
@@ -158,7 +158,8 @@ def _summary_table(loaded: LoadedClaims, judgement: Judgement) -> Table:
     return Table(title=f"claim {judgement.name}", columns=("what", "value"), rows=rows)
 
 
-def _published(loaded: LoadedClaims, judgement: Judgement) -> list[tuple[str, str, str, str]]:
+def published_numbers(loaded: LoadedClaims, judgement: Judgement) -> list[tuple[str, str, str, str]]:
+    """Return name, print, place and note of each fact and margin that the predicates of a claim name."""
     names = set[str]().union(*(names_in(answer.predicate.tree) for answer in judgement.answers))
     facts, margins = loaded.content.facts.items(), loaded.content.margins.items()
     printed = [(name, fact.value, fact.where, fact.note) for name, fact in facts if name in names]

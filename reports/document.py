@@ -1,0 +1,299 @@
+"""`report.json`: every number of the report, and the content of the files that they come from.
+
+The page and the Markdown are made from this document alone. A number's source is `FILE#FIELD`: a field of a file under
+`files`, or with the file `report.json` one of this document, for what was computed from several files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+from harness.claims.schema import LoadedClaims
+from harness.claims.verdict import Judgement
+from harness.claims.views import VERDICTS, judgement_data, published_numbers
+from harness.compare_views import contender_name
+from harness.grid import GRID_FILE
+from harness.record_views import Found, group_comparable
+from harness.records.native import RECORD_FILE
+from harness.responses import Response, hash_record
+from harness.verify.across import settings_key
+from reports.contenders import describe_group
+from reports.gather import Material
+from reports.places import Places
+
+REPORT_SCHEMA_VERSION = 1
+REPORT_FILE = "report.json"
+# Digits of computed numbers that are kept: beyond them, processors differ.
+NUM_DIGITS = 10
+Fields = dict[str, Any]
+
+
+def build_document(material: Material) -> Fields:
+    """Put everything that was gathered into one JSON document.
+
+    Args:
+        material: as gathered; logs are read here, for the curves.
+    """
+    places = Places(material.paths)
+    files = {places.label(each.folder / RECORD_FILE): each.record.to_json() for each in material.records}
+    claim_files = {loaded.path: _claims_label(loaded, places) for loaded, _ in material.judged}
+    files |= {
+        claim_files[each.path]: each.content.model_dump(mode="json", by_alias=True) for each, _ in material.judged
+    }
+    files |= {
+        places.label(each.folder / GRID_FILE): each.grid.model_dump(mode="json", by_alias=True)
+        for each in material.grids
+    }
+    claims = list(_claims(material, claim_files))
+    computed: Fields = {
+        "sources": list(_sources(material, claim_files)),
+        "claims": claims,
+        "counts": _counts(material, claims),
+        "groups": [*_comparison_groups(material, places), *_record_groups(material, places)],
+        "ladders": [
+            {"folder": places.label(folder), "trends": data["trends"]} for folder, data in material.ladders.items()
+        ],
+        "sweeps": list(_sweeps(material, places)),
+        "audit": _audit(material),
+        "responses": [_response(each, material, claims, places) for each in material.responses],
+    }
+    return {
+        "schema": REPORT_SCHEMA_VERSION,
+        "program": f"claims-harness {__version__}",
+        "paths": [places.label(path) for path in material.paths],
+        **places.relabel(rounded(computed)),
+        "records": list(_records(material, places)),
+        "unreadable": places.relabel(
+            [{"folder": places.label(key), "why": why} for key, why in material.unreadable.items()]
+        ),
+        "inputs": list(_inputs(material, claim_files, places)),
+        "files": files,
+    }
+
+
+def rounded(value: Any) -> Any:
+    """Return JSON values with every float cut to the digits that do not depend on the processor."""
+    if isinstance(value, float):
+        return float(f"{value:.{NUM_DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: rounded(child) for key, child in value.items()}
+    return [rounded(child) for child in value] if isinstance(value, list | tuple) else value
+
+
+def slug_of(text: str) -> str:
+    """Return a text that can be the id of an element and the end of an address."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-") or "x"
+
+
+def _claims_label(loaded: LoadedClaims, places: Places) -> str:
+    """The claim file of a plugin is named by its package, since it may lie among installed ones."""
+    parts = loaded.path.parts
+    for parent in ("methods", "baselines"):
+        if parent in parts[:-2] and parts[-3] == parent:
+            return "/".join(parts[-3:])
+    return places.label(loaded.path)
+
+
+def _claims(material: Material, labels: Mapping[Path, str]) -> Iterator[Fields]:
+    for loaded, judgements in material.judged:
+        for index, each in enumerate(judgements):
+            kinds = dict.fromkeys(answer.predicate.kind for answer in each.answers)
+            names = [name for name, *_ in published_numbers(loaded, each)]
+            yield {
+                **judgement_data(loaded, each),
+                "file": labels[loaded.path],
+                "index": index,
+                "kinds": list(kinds) or ["nothing to check"],
+                "facts": [name for name in names if name in loaded.content.facts],
+                "margins": [name for name in names if name in loaded.content.margins],
+                "unpublished": each.claim.unpublished,
+                "stated_reading": each.claim.stated_reading,
+            }
+
+
+def _sources(material: Material, labels: Mapping[Path, str]) -> Iterator[Fields]:
+    for loaded, judgements in material.judged:
+        yield {
+            **loaded.content.source.model_dump(),
+            "file": labels[loaded.path],
+            "num_claims": len(judgements),
+            "verdicts": _count_verdicts(judgements),
+        }
+
+
+def _count_verdicts(judgements: Sequence[Judgement]) -> dict[str, int]:
+    found = Counter(each.verdict for each in judgements)
+    return {verdict: found[verdict] for verdict in VERDICTS}  # type: ignore[index]
+
+
+def _counts(material: Material, claims: Sequence[Fields]) -> Fields:
+    verdicts = Counter(claim["verdict"] for claim in claims)
+    return {
+        "claims": len(claims),
+        "sources": len(material.judged),
+        "verdicts": {verdict: verdicts[verdict] for verdict in VERDICTS},
+        "reduced": sum(bool(claim["reduced"]) for claim in claims),
+        "sealed": sum(claim["standing"] == "sealed" for claim in claims),
+        "exploratory": sum(claim["standing"] == "exploratory" for claim in claims),
+        "records": len(material.records),
+        "trials": len(material.trials),
+        "foreign": sum(row.kind != "native" for row in material.findings.rows) if material.findings else 0,
+        "comparisons": len(material.grids),
+        "runs_seconds": sum(found.record.budget.spent.seconds for found in material.records),
+    }
+
+
+def _comparison_groups(material: Material, places: Places) -> Iterator[Fields]:
+    by_folder = {found.folder.resolve(): found for found in material.records}
+    for each in material.grids:
+        label = places.label(each.folder)
+        head = {"kind": "comparison", "slug": slug_of(label), "title": label, "folder": label}
+        if each.data is None or not each.data["contenders"]:
+            yield {**head, "problem": each.problem or "no complete cell", "contenders": [], "curves": []}
+            continue
+        used = {contender["name"] for contender in each.data["contenders"]}
+        members: dict[str, list[Found]] = {}
+        for cell in each.grid.cells(each.folder):
+            found = by_folder.get(cell.folder.resolve())
+            if cell.contender.name in used and found is not None and found.record.status == "complete":
+                members.setdefault(cell.contender.name, []).append(found)
+        kept = ("relations", "matched", "winner", "notes", "incomplete", "tuning")
+        said = {key: each.data[key] for key in kept if key in each.data}
+        if "tuning" in said:  # numbers of trials are keys there
+            said["tuning"] = [
+                {**one, "tune_bpb": [{"trial": int(key), "bpb": bpb} for key, bpb in one["tune_bpb"].items()]}
+                for one in said["tuning"]
+            ]
+        said["incomplete"] = [{"cell": key, "why": why} for key, why in each.data.get("incomplete", {}).items()]
+        yield {**head, "problem": "", **describe_group(members, places), **said}
+
+
+def _record_groups(material: Material, places: Places) -> Iterator[Fields]:
+    grids = [each.folder.resolve() for each in material.grids]
+    loose = [found for found in material.records if _is_loose(found, grids)]
+    taken: Counter[str] = Counter()
+    for title, members in group_comparable(loose).items():
+        for is_partial in (False, True):
+            chosen = [found for found in members if found.record.metrics.test.partial == is_partial]  # type: ignore[union-attr]
+            if not chosen:
+                continue
+            name = f"{title}{', PARTIAL' if is_partial else ''}"
+            slug = f"records-{slug_of(chosen[0].record.data.name)}"
+            taken[slug] += 1
+            head = {"kind": "records", "slug": f"{slug}-{taken[slug]}" if taken[slug] > 1 else slug, "title": name}
+            yield {**head, "problem": "", **describe_group(_by_contender(chosen), places)}
+
+
+def _is_loose(found: Found, grids: Sequence[Path]) -> bool:
+    is_scored = found.record.status == "complete" and found.record.metrics.test is not None
+    return is_scored and not any(found.folder.resolve().is_relative_to(grid) for grid in grids)
+
+
+def _by_contender(found: Sequence[Found]) -> dict[str, list[Found]]:
+    """Put the seeds of one thing together: of one name and alike in every setting; a seed that is there twice is two."""
+    keys: dict[str, list[str]] = {}
+    members: dict[str, list[Found]] = {}
+    for each in found:
+        name, key = contender_name(each.record), settings_key(each.record)
+        known = keys.setdefault(name, [])
+        nth = 0
+        while True:
+            own = f"{key}#{nth}"
+            if own not in known:
+                known.append(own)
+            full = name if (at := known.index(own)) == 0 else f"{name} (variant {at + 1})"
+            if all(other.record.seed != each.record.seed for other in members.get(full, ())):
+                members.setdefault(full, []).append(each)
+                break
+            nth += 1
+    return members
+
+
+def _sweeps(material: Material, places: Places) -> Iterator[Fields]:
+    for path, sweep in material.sweeps.items():
+        yield {
+            "file": places.label(path),
+            "name": sweep.name,
+            "seed": sweep.seed,
+            "eval_mode": sweep.eval_mode.model_dump(),
+            "split_sha256": sweep.split_sha256,
+            "points": [{"artifact_bytes": size, "val_bpb": bpb} for size, bpb in sweep.points],
+        }
+
+
+def _audit(material: Material) -> Fields:
+    """The findings, without those that passed, which are counted."""
+    if material.findings is None:
+        return {
+            "level": "",
+            "rules_version": "",
+            "rule_changes": [],
+            "summary": {},
+            "records": [],
+            "findings": [],
+            "rules": [],
+        }
+    found = material.findings.document("harness report")
+    listed = [finding for finding in found["findings"] if finding["status"] != "pass"]
+    used = sorted({finding["rule"] for finding in listed})
+    kept = ("level", "rules_version", "rule_changes", "summary", "records")
+    rules = [
+        {"id": rule, "title": text.title, "text": text.text}
+        for rule, text in material.findings.rules.items()
+        if rule in used
+    ]
+    return {**{key: found[key] for key in kept}, "findings": listed, "rules": rules}
+
+
+def _records(material: Material, places: Places) -> Iterator[Fields]:
+    verdicts = {}
+    if material.findings is not None:
+        report = material.findings
+        verdicts = {row.record: report.verdict(report.of_record(row.record)) for row in report.rows}
+    taken: Counter[str] = Counter()
+    for found in material.records:
+        label = places.label(found.folder)
+        slug = f"record-{slug_of(label)}"
+        taken[slug] += 1
+        yield {
+            "folder": label,
+            "file": f"{label}/{RECORD_FILE}",
+            "slug": slug if taken[slug] == 1 else f"{slug}-{taken[slug]}",
+            "is_trial": found.folder in material.trials,
+            "verdict": verdicts.get(str(found.folder), "not verified"),
+        }
+
+
+def _response(each: Response, material: Material, claims: Sequence[Fields], places: Places) -> Fields:
+    part = each.part
+    if part.kind == "claim":
+        now = {claim["claim_sha256"] for claim in claims if claim["name"] == part.subject}
+    else:
+        folders = [found.folder for found in material.records if found.folder.resolve().name == part.subject]
+        if material.findings is not None:
+            rows = [Path(row.record) for row in material.findings.rows if row.kind != "native"]
+            folders += [row for row in rows if row.resolve().name == part.subject]
+        now = {hash_record(folder) for folder in folders}
+    return {
+        **part.model_dump(by_alias=True),
+        "folder": places.label(each.folder),
+        "text": each.text,
+        "problem": each.problem,
+        "is_current": part.subject_sha256 in now,
+    }
+
+
+def _inputs(material: Material, labels: Mapping[Path, str], places: Places) -> Iterator[Fields]:
+    paths = {path: label for path, label in labels.items()}
+    paths |= {each.folder / GRID_FILE: places.label(each.folder / GRID_FILE) for each in material.grids}
+    paths |= {path: places.label(path) for path in material.sweeps}
+    paths |= {found.folder / RECORD_FILE: places.label(found.folder / RECORD_FILE) for found in material.records}
+    for path, label in paths.items():
+        raw = path.read_bytes()
+        yield {"file": label, "bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}

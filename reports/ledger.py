@@ -1,0 +1,141 @@
+"""Cells of tables. A number is looked up in the document by its source, so that none can stand on a page without one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reports.document import REPORT_FILE
+
+NONE_TEXT = "–"
+STYLES: Mapping[str, Callable[[Any], str]] = {
+    "count": lambda value: f"{value:,.0f}",
+    "bpb": lambda value: f"{value:.4f}",
+    "signed": lambda value: f"{value:+.4f}",
+    "tenths": lambda value: f"{value:,.1f}",
+    "percent": lambda value: f"{value:.2%}",
+    "power": lambda value: f"{value:.3g}",
+    "megabytes": lambda value: f"{value / 1e6:,.0f}",
+    "p": lambda value: f"{value:.4f}" if value >= 1e-4 else f"{value:.1e}",
+    "plain": str,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """What stands in a place of a page.
+
+    Attributes:
+        text: as shown.
+        source: `FILE#FIELD` of the number; empty for words.
+        href: where a click leads; empty for nowhere.
+        value: what a column is sorted by.
+        style: how a renderer sets it: "", "code" or a verdict or status.
+        detail: a second line, set as code.
+    """
+
+    text: str
+    source: str = ""
+    href: str = ""
+    value: float | str | None = None
+    style: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """A column: its heading, whether it holds numbers, and what the heading means."""
+
+    name: str
+    is_number: bool = False
+    hint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sheet:
+    """A table of a page.
+
+    Attributes:
+        title: caption.
+        columns: headings.
+        rows: cells, one a column.
+        note: a sentence below.
+    """
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+
+
+def columns(*names: str, numbers: str = "") -> list[Column]:
+    """Return columns by name; those named in `numbers`, parted by |, hold numbers."""
+    are_numbers = set(numbers.split("|"))
+    return [Column(name=name, is_number=name in are_numbers) for name in names]
+
+
+def words(text: object, *, style: str = "", href: str = "", detail: str = "") -> Cell:
+    """Return a cell without a number of its own."""
+    shown = str(text) if text not in (None, "") else NONE_TEXT
+    return Cell(text=shown, style=style, href=href, value=shown, detail=detail)
+
+
+def resolve(document: Mapping[str, Any], source: str) -> Any:
+    """Return what stands at `FILE#FIELD`; keys of a field are joined by dots and may hold some themselves.
+
+    Raises:
+        KeyError: nothing does.
+    """
+    file, mark, path = source.partition("#")
+    if not mark:
+        raise KeyError(source)
+    place = document if file == REPORT_FILE else document["files"][file]
+    try:
+        return _descend(place, path.split("."))
+    except KeyError:
+        raise KeyError(source) from None
+
+
+def _descend(place: Any, keys: Sequence[str]) -> Any:
+    if not keys:
+        return place
+    if isinstance(place, list):
+        if not keys[0].isdecimal() or int(keys[0]) >= len(place):
+            raise KeyError(keys[0])
+        return _descend(place[int(keys[0])], keys[1:])
+    for end in range(1, len(keys) + 1):
+        key = ".".join(keys[:end])
+        if isinstance(place, dict) and key in place:
+            return _descend(place[key], keys[end:])
+    raise KeyError(".".join(keys))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ledger:
+    """Makes cells of a document.
+
+    Attributes:
+        document: as `build_document` returns it.
+        anchors: element of the page that shows a file, by the file's name.
+    """
+
+    document: Mapping[str, Any]
+    anchors: Mapping[str, str] = field(default_factory=dict)
+
+    def number(self, source: str, style: str, *, href: str = "", suffix: str = "") -> Cell:
+        """Return the cell of a number; a dash where the document has none at its place."""
+        try:
+            value = resolve(self.document, source)
+        except KeyError:
+            value = None
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
+            return Cell(text=NONE_TEXT, value=None)
+        shown = f"{STYLES[style](value)}{suffix}"
+        anchor = self.anchors.get(source.partition("#")[0], "")
+        return Cell(text=shown, source=source, href=href or (f"#{anchor}" if anchor else ""), value=value)
+
+    def computed(self, path: str, style: str, **more: str) -> Cell:
+        """Return the cell of a number that was computed for the report."""
+        return self.number(f"{REPORT_FILE}#{path}", style, **more)

@@ -1,0 +1,49 @@
+"""Names of files on the page: as they were given, and never an absolute path of the machine that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+class Places:
+    """Labels of paths below some roots.
+
+    Args:
+        roots: as given; an absolute one is known by its last name.
+    """
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._labels: list[tuple[str, str]] = []
+        taken: set[str] = set()
+        for root in dict.fromkeys(roots):
+            is_plain = not root.is_absolute() and ".." not in root.parts and root.parts
+            name = root.as_posix() if is_plain else root.resolve().name or "root"
+            label, count = name, 1
+            while label in taken:
+                count += 1
+                label = f"{name}-{count}"
+            taken.add(label)
+            self._labels += [(str(root), label), (str(root.resolve()), label)]
+        self._labels.sort(key=lambda pair: -len(pair[0]))
+
+    def label(self, path: Path) -> str:
+        """Return the name of a path on the page."""
+        for root, label in self._labels:
+            if path == Path(root):
+                return label
+            if path.is_relative_to(root):
+                return f"{label}/{path.relative_to(root).as_posix()}"
+        return path.name
+
+    def relabel(self, value: Any) -> Any:
+        """Return JSON values with absolute roots in texts replaced by their labels."""
+        if isinstance(value, str):
+            for root, label in self._labels:
+                if root.startswith("/") and root in value:
+                    value = value.replace(root, label)
+            return value
+        if isinstance(value, dict):
+            return {key: self.relabel(child) for key, child in value.items()}
+        return [self.relabel(child) for child in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,173 @@
+"""Claims as rows and cards: what was said, what is so, and by what evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports.ledger import Cell, Ledger, Sheet, columns, words
+
+VERDICT_WORDS = {
+    "confirmed": ("holds", "hold"),
+    "contradicted": ("does not hold", "do not hold"),
+    "undecided": ("is open", "are open"),
+    "unverifiable": ("cannot be checked", "cannot be checked"),
+    "evidence": ("is a published fact", "are published facts"),
+}
+_TRUTHS = {True: "yes", False: "no", None: "undecided"}
+Fields = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceSummary:
+    """A publication and how its claims fare.
+
+    Attributes:
+        source: of the document.
+        total: number of claims.
+        parts: each verdict that occurs: its name, its words, the number, the part of the whole.
+    """
+
+    source: Fields
+    total: Cell
+    parts: Sequence[tuple[str, str, Cell, float]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClaimCard:
+    """A claim with everything behind it.
+
+    Attributes:
+        claim: of the document.
+        anchor: id of its element.
+        sheets: published numbers, predicates, evidence, readings.
+        replies: of its authors.
+    """
+
+    claim: Fields
+    anchor: str
+    sheets: Sequence[Sheet]
+    replies: Sequence[Fields]
+
+
+def summarise_sources(ledger: Ledger) -> Iterator[SourceSummary]:
+    """Yield every source with the number of each verdict."""
+    for index, source in enumerate(ledger.document["sources"]):
+        path = f"sources.{index}"
+        parts = [
+            (
+                verdict,
+                VERDICT_WORDS[verdict][number != 1],
+                ledger.computed(f"{path}.verdicts.{verdict}", "count"),
+                number,
+            )
+            for verdict, number in source["verdicts"].items()
+            if number
+        ]
+        total = source["num_claims"]
+        yield SourceSummary(
+            source=source,
+            total=ledger.computed(f"{path}.num_claims", "count"),
+            parts=[(verdict, word, cell, number / total) for verdict, word, cell, number in parts],
+        )
+
+
+def claims_sheet(ledger: Ledger) -> Sheet:
+    """Return the table of all claims."""
+    rows = [
+        [
+            words(claim["name"], href=f"#claim-{claim['name']}"),
+            words(claim["statement"]),
+            words(claim["verdict"], style=claim["verdict"]),
+            words(claim["reduced"]),
+            words(_kind(claim)),
+            words(claim["why"]),
+        ]
+        for claim in ledger.document["claims"]
+    ]
+    return Sheet(
+        title="Claims",
+        columns=columns("claim", "statement", "verdict", "reduced scale", "evidence", "why"),
+        rows=rows,
+    )
+
+
+def _kind(claim: Fields) -> str:
+    return ", ".join(claim["kinds"])
+
+
+def claim_cards(ledger: Ledger) -> Iterator[ClaimCard]:
+    """Yield a card for each claim."""
+    for index, claim in enumerate(ledger.document["claims"]):
+        replies = [
+            each for each in ledger.document["responses"] if (each["kind"], each["subject"]) == ("claim", claim["name"])
+        ]
+        yield ClaimCard(
+            claim=claim, anchor=f"claim-{claim['name']}", sheets=list(_sheets(ledger, index, claim)), replies=replies
+        )
+
+
+def _sheets(ledger: Ledger, index: int, claim: Fields) -> Iterator[Sheet]:
+    if published := [*_published(ledger, claim)]:
+        yield Sheet(
+            title="Published numbers",
+            columns=columns("name", "printed", "where", "note", numbers="printed"),
+            rows=published,
+        )
+    if claim["predicates"]:
+        names = ("asks", "counts for", "answer", "p", "at half / double margin")
+        rows = [
+            _predicate(ledger, f"claims.{index}.predicates.{at}", each) for at, each in enumerate(claim["predicates"])
+        ]
+        yield Sheet(title="What has to be so", columns=columns(*names, numbers="p"), rows=rows)
+    if evidence := [*_evidence(ledger, index, claim)]:
+        yield Sheet(title="Evidence", columns=columns("call", "value", "kind", "from", numbers="value"), rows=evidence)
+    if claim["readings"]:
+        stated = claim["stated_reading"]
+        readings = [
+            [words(f"{name}{' (as published)' if name == stated else ''}"), words(verdict, style=verdict)]
+            for name, verdict in claim["readings"].items()
+        ]
+        yield Sheet(title="Under each reading", columns=columns("reading", "verdict"), rows=readings)
+
+
+def _published(ledger: Ledger, claim: Fields) -> Iterator[list[Cell]]:
+    content = ledger.document["files"][claim["file"]]
+    for name in claim["facts"]:
+        fact = content["facts"][name]
+        printed = ledger.number(f"{claim['file']}#facts.{name}.value", "plain")
+        yield [words(name, style="code"), printed, words(fact["where"]), words(fact["note"])]
+    for name in claim["margins"]:
+        printed = ledger.number(f"{claim['file']}#margins.{name}.value", "plain")
+        yield [
+            words(name, style="code"),
+            printed,
+            words("margin of this file"),
+            words(content["margins"][name]["reason"]),
+        ]
+
+
+def _predicate(ledger: Ledger, path: str, each: Fields) -> list[Cell]:
+    scope = "reduced scale" if each["is_reduced"] else each["reading"] or "every reading"
+    margins = [_TRUTHS[each[key]] for key in ("truth_at_half_margin", "truth_at_double_margin")]
+    has_margins = any(each[key] is not None for key in ("truth_at_half_margin", "truth_at_double_margin"))
+    answer = each["missing"] or _TRUTHS[each["truth"]]
+    return [
+        words(each["says"], detail=each["holds_if"]),
+        words(scope),
+        words(answer, style="" if each["missing"] else f"answer-{answer}"),
+        ledger.computed(f"{path}.p_value", "p"),
+        words(" / ".join(margins) if has_margins else ""),
+    ]
+
+
+def _evidence(ledger: Ledger, index: int, claim: Fields) -> Iterator[list[Cell]]:
+    seen: set[str] = set()
+    for at, predicate in enumerate(claim["predicates"]):
+        for nth, item in enumerate(predicate["evidence"]):
+            if item["call"] in seen:
+                continue
+            seen.add(item["call"])
+            value = ledger.computed(f"claims.{index}.predicates.{at}.evidence.{nth}.value", "plain")
+            yield [words(item["call"], style="code"), value, words(item["kind"]), words(item["origin"])]
