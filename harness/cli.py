@@ -398,6 +398,14 @@ def evaluate(
     samples_view(records, sampling, data_dir=data_dir, device=device).print_to(open_console(), output_format)
 
 
+@app.command("export")
+def export_model(record: opt.ExportedRecord, folder: opt.ExportFolder, file_format: opt.ExportFormat = "hf") -> None:
+    """Write the network of a pretrained model's record as a folder that other programs load."""
+    from harness.export_views import export_view
+
+    export_view(record, folder, file_format).print_to(open_console(), "table")
+
+
 @app.command()
 def show(records: opt.Records, output_format: opt.Format = "table") -> None:
     """Show one record in full, or several side by side."""

@@ -134,6 +134,11 @@ Vocab = Annotated[
 Samples = Annotated[str, typer.Option(help="Random windows of the test split: batches x windows of a batch.")]
 SampleSeed = Annotated[int, typer.Option(min=0, max=MAX_INTEGER, help="Seed of their places.")]
 
+# harness export
+ExportedRecord = Annotated[Path, typer.Argument(metavar="RECORD", help="Record folder of a pretrained model.")]
+ExportFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")]
+ExportFormat = Annotated[str, typer.Option("--format", help="hf: a Hugging Face folder, every matrix dense.")]
+
 # harness quantise
 QuantisedRecord = Annotated[Path, typer.Argument(help="Record folder; store its matrices as fp32 to compare schemes.")]
 Schemes = Annotated[
