@@ -157,7 +157,7 @@ def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
     tokenizer: opt.Tokenizer = None,
     data_dir: opt.DataDir = None,
     encoding_errors: opt.EncodingErrors = "strict",
-    eval_mode: opt.EvalMode = "sliding",
+    eval_mode: opt.EvalMode = None,
     eval_context: opt.EvalContext = None,
     eval_stride: opt.EvalStride = None,
     max_artifact_bytes: opt.MaxArtifactBytes = None,
@@ -403,22 +403,42 @@ def verify(  # noqa: PLR0913  as above
 
 
 @app.command()
-def evaluate(
+def evaluate(  # noqa: PLR0913  as above
+    context: typer.Context,
     records: opt.Records,
     samples: opt.Samples = "20x8",
     sample_seed: opt.SampleSeed = 0,
+    tasks: opt.Tasks = None,
+    limit: opt.TaskLimit = None,
     data_dir: opt.DataDir = None,
     device: opt.Device = "auto",
     output_format: opt.Format = "table",
 ) -> None:
-    """Score stored files on random windows, as papers do, beside the score of the whole test split."""
+    """Score stored files on random windows, as papers do, or on tasks of lm-evaluation-harness."""
     from harness.provenance import has_module
     from harness.sample_views import parse_samples, samples_view
 
     sampling = parse_samples(samples, sample_seed)
     if not has_module("torch"):
         raise missing_extra("harness evaluate", "train")
+    if tasks is not None:
+        from harness.task_views import tasks_view
+
+        allowed = ("records", "tasks", "limit", "device", "output_format")
+        _refuse_options_beside(context, "--tasks scores tasks, not windows", allowed)
+        tasks_view(records, tasks, device=device, limit=limit).print_to(open_console(), output_format)
+        return
+    if limit is not None:
+        raise UsageError("--limit is of --tasks; give both or neither")
     samples_view(records, sampling, data_dir=data_dir, device=device).print_to(open_console(), output_format)
+
+
+@app.command("export")
+def export_model(record: opt.ExportedRecord, folder: opt.ExportFolder, file_format: opt.ExportFormat = "hf") -> None:
+    """Write the network of a pretrained model's record as a folder that other programs load."""
+    from harness.export_views import export_view
+
+    export_view(record, folder, file_format).print_to(open_console(), "table")
 
 
 @app.command()

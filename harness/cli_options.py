@@ -29,7 +29,10 @@ Tokenizer = Annotated[
     str | None, typer.Option(help="bytes, characters, or sp1024 and the like (default: the corpus's own).")
 ]
 EncodingErrors = Annotated[str, typer.Option(help="Invalid UTF-8: strict refuses, replace records.")]
-EvalMode = Annotated[str, typer.Option(help="sliding, disjoint, challenge or challenge-sliding.")]
+EvalMode = Annotated[
+    str | None,
+    typer.Option(help="sliding, disjoint, challenge or challenge-sliding (default: sliding; disjoint for wikitext2)."),
+]
 EvalContext = Annotated[
     int | None, typer.Option(min=1, max=MAX_INTEGER, help="Input tokens (default: as in training).")
 ]
@@ -133,6 +136,17 @@ Vocab = Annotated[
 # harness evaluate
 Samples = Annotated[str, typer.Option(help="Random windows of the test split: batches x windows of a batch.")]
 SampleSeed = Annotated[int, typer.Option(min=0, max=MAX_INTEGER, help="Seed of their places.")]
+
+Tasks = Annotated[
+    str | None,
+    typer.Option(help="Tasks of lm-evaluation-harness instead, by name or YAML file (whose code is run), with commas."),
+]
+TaskLimit = Annotated[int | None, typer.Option(min=1, max=MAX_INTEGER, help="With --tasks: first documents of each.")]
+
+# harness export
+ExportedRecord = Annotated[Path, typer.Argument(metavar="RECORD", help="Record folder of a pretrained model.")]
+ExportFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")]
+ExportFormat = Annotated[str, typer.Option("--format", help="hf: a Hugging Face folder, every matrix dense.")]
 
 # harness quantise
 QuantisedRecord = Annotated[Path, typer.Argument(help="Record folder; store its matrices as fp32 to compare schemes.")]

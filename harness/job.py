@@ -42,7 +42,7 @@ class RunRequest:
     overrides: tuple[str, ...] = ()
     tokenizer: str | None = None
     encoding_errors: str = "strict"
-    eval_mode: str = "sliding"
+    eval_mode: str | None = None
     eval_context: int | None = None
     eval_stride: int | None = None
     max_artifact_bytes: int | None = None
@@ -54,14 +54,18 @@ class RunRequest:
     claim: str | None = None
 
     def resolve_eval_mode(self, context: int) -> EvalMode:
-        """Return the eval mode, by default a sliding window of the training context with half of it as stride."""
+        """Return the eval mode, by default a sliding window of the training context with half of it as stride.
+
+        WikiText-2 is scored in disjoint windows, as others report perplexities on it.
+        """
         from harness.scoring import EvalMode
 
         eval_context = self.eval_context or context
         if eval_context > context:
             raise UsageError(f"--eval-context {eval_context}: the model is trained for a context of {context}")
-        default_stride = eval_context if self.eval_mode in ("disjoint", "challenge") else max(1, eval_context // 2)
-        mode = cast("Mode", self.eval_mode)  # EvalMode refuses what is none, and names the choices
+        asked = self.eval_mode or ("disjoint" if self.data.partition(":")[0] == "wikitext2" else "sliding")
+        default_stride = eval_context if asked in ("disjoint", "challenge") else max(1, eval_context // 2)
+        mode = cast("Mode", asked)  # EvalMode refuses what is none, and names the choices
         return EvalMode(mode=mode, context=eval_context, stride=self.eval_stride or default_stride)
 
     def check_caps(self) -> None:

@@ -24,7 +24,8 @@ def methods_view() -> View:
             info.name,
             info.toml.kind,
             info.toml.summary,
-            ", ".join(info.toml.presets),
+            ", ".join(info.toml.presets)
+            + (f"; with --model: {', '.join(info.toml.pretrained)}" if info.toml.pretrained else ""),
             f"{info.toml.source.title} {info.toml.source.date}".strip(),
         )
         for info in infos

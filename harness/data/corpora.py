@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.data import fetch
+from harness.data import fetch, wikitext
 from harness.data.folders import data_folders
 from harness.data.sources import FINEWEB_DOCUMENTS, SOURCES, SYNTHETIC_BYTES, Request, parse_spec
 from harness.data.splits import SPLITS, Split, Splits, Work
@@ -152,6 +152,13 @@ def list_sources(data_dir: Path | None = None) -> list[SourceInfo]:
         ),
         ("tinyshakespeare", "the text of char-rnn", 1_115_394, has_tiny, local_or_fetched),
         ("fineweb", "web pages; fineweb:N takes the first N", None, has_fineweb, "streamed by datasets"),
+        (
+            "wikitext2",
+            "WikiText-2, raw; wikitext2:FOLDER reads its parquet files there",
+            None,
+            wikitext.is_kept(data_dir),
+            "fetched by datasets",
+        ),
         ("text:PATH", "a UTF-8 file (.gz too) or a folder of them", None, True, "yours"),
         ("shards:DIR", "token shards of the 16 MB challenge with their *.model", None, True, "yours"),
         ("synthetic", "a Markov source of known code length", sum(SYNTHETIC_BYTES.values()), True, "made"),

@@ -65,13 +65,14 @@ TINY_SHAKESPEARE = PublishedFile(
 FINEWEB_DATASET, FINEWEB_CONFIG = "HuggingFaceFW/fineweb", "sample-10BT"
 
 
-def _enumerate(folders: Sequence[Path]) -> str:
+def name_folders(folders: Sequence[Path]) -> str:
+    """Name the folders that were searched, and which of them are not there."""
     return ", ".join(f"{folder}{'' if folder.is_dir() else ' (no such folder)'}" for folder in folders)
 
 
 def _no_text(file: PublishedFile, why: str, folders: Sequence[Path]) -> DataError:
     altered = [str(folder / file.file_name) for folder in folders if (folder / file.file_name).is_file()]
-    found = f"{altered[0]} is altered or cut off" if altered else f"no copy in {_enumerate(folders)}"
+    found = f"{altered[0]} is altered or cut off" if altered else f"no copy in {name_folders(folders)}"
     return DataError(
         f"{file.source}: {found}, and {why}. Put {file.file_name} "
         f"({file.origin}, sha256 {file.sha256}) in the folder of --data-dir or HARNESS_DATA_DIR, "
@@ -165,7 +166,7 @@ def fetch_tiny_shakespeare() -> bytes:
     except ImportError as error:
         raise missing_extra("downloading tinyshakespeare", "train") from error
     datasets.disable_progress_bars()
-    with tempfile.TemporaryDirectory() as cache, _quiet():
+    with tempfile.TemporaryDirectory() as cache, quiet_libraries():
         try:
             rows = datasets.load_dataset(
                 "text",
@@ -176,11 +177,11 @@ def fetch_tiny_shakespeare() -> bytes:
             )
             return "".join(row["text"] for row in rows).encode()
         except Exception as error:  # the library raises whatever its network layers raise
-            raise DataError(f"datasets could not download it ({_first_line(error)})") from error
+            raise DataError(f"datasets could not download it ({first_line(error)})") from error
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Keep the network libraries from logging each of their retries; what fails in the end is said once, by us."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -190,7 +191,8 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what a library says, or the kind of its error where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
@@ -219,11 +221,11 @@ def fetch_fineweb(num_documents: int) -> list[str]:
     except ImportError as error:
         raise missing_extra("downloading fineweb", "train") from error
     try:
-        with _quiet():
+        with quiet_libraries():
             rows = datasets.load_dataset(FINEWEB_DATASET, name=FINEWEB_CONFIG, split="train", streaming=True)
             texts = [str(row["text"]) for row in rows.take(num_documents)]
     except Exception as error:  # the library raises whatever its network layers raise
-        raise DataError(f"datasets could not download it ({_first_line(error)})") from error
+        raise DataError(f"datasets could not download it ({first_line(error)})") from error
     if len(texts) < num_documents:
         raise DataError(f"the sample has {len(texts):,} documents, {num_documents:,} were asked for")
     return texts
@@ -259,7 +261,7 @@ def obtain_fineweb(num_documents: int, *, data_dir: Path | None, offline: bool) 
         texts = fetch_fineweb(num_documents)
     except DataError as error:
         raise DataError(
-            f"fineweb: no {name} in {_enumerate(folders)}, and {error}. Put that file (from a "
+            f"fineweb: no {name} in {name_folders(folders)}, and {error}. Put that file (from a "
             "machine with a network) in the folder of --data-dir or HARNESS_DATA_DIR, give ready-made token "
             f"shards (--data shards:DIR), {OTHER_SOURCES}"
         ) from error

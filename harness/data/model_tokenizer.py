@@ -77,8 +77,13 @@ class ModelTokenizer(Tokenizer):
             raise DataError(f"the start token {self.start_id} is none of the {self.vocab_size:,} of the tokenizer")
         self._lead = [] if self.decode(self._encode_plain("a")) == b"a" else self._encode_plain(_LEAD)
 
+    def vocabulary(self) -> dict[str, int]:
+        """Return the ids by their pieces, as the `tokenizer.json` writes them, special tokens included."""
+        found: dict[str, int] = self._backend.get_vocab(with_added_tokens=True)
+        return found
+
     def _read_pieces(self) -> list[bytes]:
-        vocabulary: dict[str, int] = self._backend.get_vocab(with_added_tokens=True)
+        vocabulary = self.vocabulary()
         size = max(vocabulary.values(), default=-1) + 1
         if not 0 < size <= MAX_VOCAB_SIZE:
             raise DataError(f"the tokenizer has {size:,} tokens, expected 1 to {MAX_VOCAB_SIZE:,}")

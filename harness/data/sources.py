@@ -21,6 +21,7 @@ from harness.data.splits import (
     split_by_name,
 )
 from harness.data.synthetic import MarkovSource
+from harness.data.wikitext import read_wikitext2
 from harness.errors import DataError, UsageError, suggest
 
 FINEWEB_DOCUMENTS = 5_000
@@ -28,7 +29,7 @@ SYNTHETIC_BYTES: Mapping[Split, int] = {"train": 1_000_000, "tune": 50_000, "tes
 # A comedy and a history, a tragedy and a romance, sharing no person with other works; 5.0% of the bytes each.
 SHAKESPEARE_TUNE = ("alls_well_that_ends_well", "john")
 SHAKESPEARE_TEST = ("othello", "tempest")
-KNOWN_SPECS = ("shakespeare", "tinyshakespeare", "fineweb", "text:PATH", "shards:DIR", "synthetic")
+KNOWN_SPECS = ("shakespeare", "tinyshakespeare", "fineweb", "wikitext2", "text:PATH", "shards:DIR", "synthetic")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +94,10 @@ def _read_fineweb(request: Request) -> list[Work]:
     return [Work(name=f"document {index}", data=text.encode()) for index, text in enumerate(texts)]
 
 
+def _read_wikitext2(request: Request) -> list[Work]:
+    return read_wikitext2(request.argument, data_dir=request.data_dir, offline=request.offline)
+
+
 def _exists(path: str | Path) -> bool:
     # Path.exists raises where a name is too long or holds a NUL.
     return os.path.exists(path)  # noqa: PTH110
@@ -132,6 +137,11 @@ SOURCES: Mapping[str, Source] = {
         split=split_by_content,
         argument="optional",
         default_argument=str(FINEWEB_DOCUMENTS),
+    ),
+    "wikitext2": Source(
+        read=_read_wikitext2,
+        split=split_by_name(tune=("validation",), test=("test",)),
+        argument="optional",
     ),
     "text": Source(read=_read_text, split=split_by_content, argument="required"),
     "synthetic": Source(

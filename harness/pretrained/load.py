@@ -43,7 +43,7 @@ def load_pretrained(source: str, *, dtype: torch.dtype | None = None) -> PreTrai
         raise UsageError(f"--model {source}: no readable configuration ({_first_line(error)})") from error
     find_family(config)
     try:
-        with _without_bars():
+        with without_bars():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 where,
                 config=config,
@@ -126,7 +126,7 @@ def read_tokenizer(source: str) -> bytes:
 
 
 @contextmanager
-def _without_bars() -> Iterator[None]:
+def without_bars() -> Iterator[None]:
     """Keep transformers from drawing progress bars into our output."""
     from transformers.utils import logging as untyped
 

@@ -102,7 +102,7 @@ class PretrainedMethod(Method):
             return known
         own = {id(parameter): parameter.numel() for parameter in module.parameters(recurse=False)}
         effective = active = sum(numel for key, numel in own.items() if key not in seen)
-        seen |= own.keys()
+        seen.update(own)
         for child in module.children():
             numbers = self._count(child, seen)
             effective, active = effective + numbers[0], active + numbers[1]

@@ -40,13 +40,13 @@ def fill_network(network: PretrainedNetwork, tensors: Mapping[str, np.ndarray]) 
     """Give a network on the meta device its numbers, which are taken over and not copied.
 
     Args:
-        network: with parameters on the meta device, tied ones once.
+        network: with parameters on the meta device, tied ones once; those without numbers are left as they are.
         tensors: float32, by the names of its parameters.
 
     Raises:
         ArtifactError: a name is missing or too many, or a shape differs.
     """
-    places = dict(network.named_parameters())
+    places = {name: place for name, place in network.named_parameters() if place.numel()}
     if odd := sorted(places.keys() ^ tensors.keys()):
         raise ArtifactError(f"artifact and network disagree on the tensors {', '.join(odd[:5])}: other settings?")
     made: dict[int, nn.Parameter] = {}
@@ -57,7 +57,8 @@ def fill_network(network: PretrainedNetwork, tensors: Mapping[str, np.ndarray]) 
         made[id(place)] = nn.Parameter(torch.from_numpy(tensors[name]))
     for module in network.modules():
         for name, parameter in list(module.named_parameters(recurse=False, remove_duplicate=False)):
-            setattr(module, name, made[id(parameter)])
+            if parameter.numel():
+                setattr(module, name, made[id(parameter)])
     _renew_tables(network)
     return network
 

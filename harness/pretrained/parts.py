@@ -11,15 +11,26 @@ from torch import Tensor, nn
 
 
 class GainlessNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps), which commutes with rotations; computed in float32 at least."""
+    """x / sqrt(mean(x^2) + eps), which commutes with rotations; computed in float32 at least.
 
-    def __init__(self, eps: float) -> None:
+    Args:
+        eps: of the norm.
+        removed_D: direction (D,) whose part in x is taken out first, where x may have one; its length does not matter.
+    """
+
+    removed: nn.Parameter | None
+
+    def __init__(self, eps: float, removed_D: Tensor | None = None) -> None:
         super().__init__()
         self.eps = eps
+        self.removed = None if removed_D is None else nn.Parameter(removed_D)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension."""
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        if self.removed is not None:
+            unit_D = F.normalize(self.removed.to(wide), dim=0)
+            wide = wide - (wide @ unit_D)[..., None] * unit_D
         return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
 
 

@@ -37,7 +37,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, layer: nn.Module, family: Family, eps: float) -> None:
         super().__init__()
-        self.norm = GainlessNorm(eps)
+        self.norm, self.mlp_norm = GainlessNorm(eps), GainlessNorm(eps)
         self.layer = layer
         self.attention_skip: nn.Module = nn.Identity()
         self.mlp_skip: nn.Module = nn.Identity()
@@ -49,7 +49,7 @@ class ResidualBlock(nn.Module):
         """Run attention and MLP; what else the layer is given goes to the attention."""
         attended = self.layer.get_submodule("self_attn")(hidden_states=self.norm(hidden_states), **arguments)[0]
         hidden_states = self.attention_skip(hidden_states) + attended
-        return cast(Tensor, self.mlp_skip(hidden_states) + self._run_mlp(self.norm(hidden_states)))
+        return cast(Tensor, self.mlp_skip(hidden_states) + self._run_mlp(self.mlp_norm(hidden_states)))
 
     def _run_mlp(self, x: Tensor) -> Tensor:
         if not self._family.activation:

@@ -17,6 +17,7 @@ from harness.pretrained.moments import Moments, measure_moments
 from harness.pretrained.network import PretrainedNetwork
 from harness.pretrained.parts import DenseSkip
 from harness.pretrained.residual import Place, ResidualModel, iterate_linears
+from harness.pretrained.unrotate import keep_means_out
 from methods.procrustes.classes import BlockLowRank, Exact, Kronecker, LowRank, Monarch, StructuredClass
 from methods.procrustes.compress import (
     Skips,
@@ -115,7 +116,8 @@ class PretrainedProcrustes(PretrainedMethod):
             moments=moments,
             skips=settings.skips,
         )
-        self._fill_skips(residual, lambda: _identity_skip(settings.skips, residual.width))
+        self._fill_skips(residual, lambda: _identity_skip(settings.skips, residual))
+        keep_means_out(residual)
         return PretrainedNetwork(residual)
 
     def shape(self, residual: ResidualModel) -> None:
@@ -132,6 +134,10 @@ class PretrainedProcrustes(PretrainedMethod):
             factors = tuple(torch.empty(shape, device="meta") for shape in structure.factor_shapes)
             residual.blocks[place.block].set_linear(place.role, StructuredLinear(structure, factors, linear.bias))
         self._fill_skips(residual, lambda: _blank_skip(self.settings.skips, residual.width))
+        if residual.family.centres:
+            norms = [norm for block in residual.blocks for norm in (block.norm, block.mlp_norm)]
+            for norm in (*norms, residual.head_norm.norm):
+                norm.removed = nn.Parameter(torch.empty(residual.width, device="meta"))
         if residual.is_tied and self.settings.skips != "none":
             residual.head_norm.gain = nn.Parameter(torch.empty(residual.width, residual.width, device="meta"))
 
@@ -167,8 +173,9 @@ class PretrainedProcrustes(PretrainedMethod):
                     setattr(block, name, make())
 
 
-def _identity_skip(skips: Skips, width: int) -> nn.Module:
-    return DenseSkip(torch.eye(width)) if skips == "dense" else CayleySkip(torch.eye(width))
+def _identity_skip(skips: Skips, residual: ResidualModel) -> nn.Module:
+    identity_DD = torch.eye(residual.width).to(residual.tables[0])
+    return DenseSkip(identity_DD) if skips == "dense" else CayleySkip(identity_DD)
 
 
 def _blank_skip(skips: Skips, width: int) -> nn.Module:

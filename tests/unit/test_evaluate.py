@@ -37,6 +37,7 @@ class FakeStream:
 class FakeTokenizer:
     start_id: int = 0
     separator: bool = True
+    begins_texts = False
 
 
 class FakeData:
@@ -148,6 +149,28 @@ def test_challenge_mode_drops_the_tail() -> None:
     laid = list(iter_windows(1000, EvalMode(mode="challenge", context=256, stride=256)))
     assert [window.start for window in laid] == [0, 256, 512]
     assert all(window.scored == 256 for window in laid)
+
+
+@given(st.integers(1, 400), st.integers(2, 40))
+def test_disjoint_windows_share_no_token_and_drop_the_tail(num_tokens: int, context: int) -> None:
+    laid = list(iter_windows(num_tokens - 1, EvalMode(mode="disjoint", context=context, stride=context)))
+    assert [window.start for window in laid] == list(range(0, num_tokens - context + 1, context))
+    assert all(window.length == window.scored == context - 1 for window in laid)
+
+
+def test_blocks_count_the_bytes_between_disjoint_windows() -> None:
+    rng = np.random.default_rng(2)
+    tokens = rng.integers(0, 7, 5000).astype(np.uint16)
+    sizes = np.array([1, 1, 2, 3, 4, 5, 9])
+    stream = FakeStream(tokens, num_bytes=int(sizes[tokens[1:]].sum()))
+    mode = EvalMode(mode="disjoint", context=64, stride=64)
+    scores = score_network(Bigram(torch.zeros(7, 7)), FakeData(sizes), stream, mode)
+    is_scored = (np.arange(5000) % 64 != 0) & (np.arange(5000) < 5000 // 64 * 64)
+    starts = np.concatenate(([0], np.cumsum(sizes[tokens[1:]])))
+    block = np.minimum(starts[:-1] // BLOCK_BYTES, len(scores.block_tokens) - 1)[is_scored[1:]]
+    np.testing.assert_array_equal(scores.block_tokens, np.bincount(block))
+    assert scores.block_bytes.sum() == sizes[tokens[is_scored]].sum()
+    assert scores.metrics()["perplexity"] == pytest.approx(7)
 
 
 def test_blocks_add_up_and_are_counted_where_text_begins() -> None:

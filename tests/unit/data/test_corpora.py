@@ -139,6 +139,7 @@ def test_list_names_every_source_and_downloads_nothing() -> None:
         "shakespeare",
         "tinyshakespeare",
         "fineweb",
+        "wikitext2",
         "text:PATH",
         "shards:DIR",
         "synthetic",

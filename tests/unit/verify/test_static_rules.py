@@ -543,6 +543,8 @@ def test_reseal_alone_changes_nothing(folder: Path) -> None:
         ("sliding", 8, 4, 41, True, 40),  # the first token is the start token
         ("sliding", 8, 4, 40, False, 40),  # the start token is put before the first
         ("sliding", 8, 4, 0, True, 0),
+        ("disjoint", 8, 8, 47, False, 35),  # 5 windows of 8, the first token of each is not scored
+        ("disjoint", 8, 8, 7, False, 0),
         ("challenge", 8, 8, 44, True, 40),  # 43 targets fill 5 windows of 8
         ("challenge", 8, 8, 8, False, 0),
         ("challenge-sliding", 8, 4, 18, True, 8 + 4 + 4 + 4),  # starts 0, 4, 8, 12 of 16 targets
@@ -558,3 +560,11 @@ def test_targets_of_a_whole_split(
         kind="bytes", vocab_size=256, start_id=0, separator=separator, is_lossless=True, sha256="0" * 64
     )
     assert expected_targets(eval_mode, num_tokens, tokenizer) == num_targets
+
+
+def test_the_start_token_of_a_pretrained_tokenizer_fills_a_window() -> None:
+    mode = EvalModePart(mode="disjoint", context=8, stride=8)
+    fields = {"kind": "tokenizers", "vocab_size": 9, "start_id": 0, "separator": False, "is_lossless": True}
+    for begins_texts, num_targets in ((False, 7), (True, 14)):
+        tokenizer = TokenizerPart(**fields, begins_texts=begins_texts, sha256="0" * 64)
+        assert expected_targets(mode, 15, tokenizer) == num_targets
