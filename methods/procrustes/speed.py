@@ -193,7 +193,7 @@ def measure(model: Any, names: Sequence[str], share: float, lengths: Sequence[in
     """
     limit = model.config.max_position_embeddings
     windows = [torch.zeros(1, length, dtype=torch.int64) for length in lengths if length <= limit]
-    times = " | ".join(f"ms a token, {window.numel():,} tokens" for window in windows)
+    times = " | ".join(f"ms a token, window of {window.numel():,}" for window in windows)
     yield f"| maps | parameters | weights, MB | more at the peak, MB | {times} |"
     yield "| --- |" + " ---: |" * (3 + len(windows))
     for name in [DENSE, *names]:
