@@ -8,7 +8,7 @@ lives.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -71,6 +71,14 @@ class Pass:
 
     saved: int
     height: int
+
+
+def height_of(run: Callable[[], object]) -> int:
+    """Return the most bytes that results of operations hold at a time while a call runs; kernels' own is not seen."""
+    with _LiveBytes() as live:
+        run()
+    height: int = live.height
+    return height
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -97,7 +97,7 @@ def compress(
     if skips != "none":
         residual.rotate(bases)
     if skips == "cayley":
-        _encode_skips(residual)
+        encode_skips(residual)
     for place, one in found.items():
         bias = cast(nn.Linear, residual.module(place)).bias
         if bias is not None and one.bias_shift is not None:
@@ -151,7 +151,8 @@ def _identity(size: int) -> Descent:
     return Descent(matrix=torch.eye(size, dtype=torch.float64), factors=(), errors=())
 
 
-def _encode_skips(residual: Stream) -> None:
+def encode_skips(residual: Stream) -> None:
+    """Store the dense matrices on skip connections by Cayley's transform."""
     for block in residual.blocks:
         for name in ("attention_skip", "mlp_skip"):
             skip = getattr(block, name)

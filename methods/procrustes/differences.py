@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from harness.errors import HarnessError, UsageError
-from methods.procrustes.study import StudyRow, read_rows
+from methods.procrustes.study import StudyRow, is_drawn, read_rows
 
 
 def difference_rows(rows: Sequence[StudyRow], first: str, second: str, splits: Sequence[str]) -> Iterator[str]:
@@ -31,15 +31,21 @@ def difference_rows(rows: Sequence[StudyRow], first: str, second: str, splits: S
         raise UsageError(f"no fraction with rows of '{first}' and of '{second}'. Run the study with both in --rows")
     for fraction in shared:
         for split in splits:
-            seeds = sorted({seed for key, name, seed in found if key == fraction and name in (first, second)})
             means = []
-            for seed in seeds:
-                a, b = (found.get((fraction, name, seed), found[fraction, name, 0]) for name in (first, second))
+            for seed in _shared_seeds(found, fraction, (first, second)):
+                a, b = (found[fraction, name, seed if is_drawn(name) else 0] for name in (first, second))
                 mean, interval = a.on(split).more_nats_than(b.on(split))
                 means.append(f"{1000 * mean:+.2f}")
                 if seed == 0:
                     spread = f"{1000 * interval.standard_error:.2f} | {1000 * (interval.high - mean):.2f}"
             yield f"| {first} - {second} | {fraction} | {split} | {means[0]} | {spread} | {', '.join(means[1:])} |"
+
+
+def _shared_seeds(found: Iterable[tuple[str, str, int]], fraction: str, names: Sequence[str]) -> list[int]:
+    """Return the seeds that all ways have which depend on one; 0 among them."""
+    drawn = [name for name in names if is_drawn(name)]
+    seeds = [{seed for key, other, seed in found if (key, other) == (fraction, name)} for name in drawn]
+    return sorted(set.intersection(*seeds)) if seeds else [0]
 
 
 def main(arguments: list[str] | None = None) -> int:

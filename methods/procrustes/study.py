@@ -200,6 +200,11 @@ class Study:
             yield f"| {name} | " + " | ".join(f"{error:.3f}" for error in errors) + " |"
 
 
+def is_drawn(name: str) -> bool:
+    """Whether a row depends on the seed."""
+    return name in WAYS and WAYS[name].weighting == "gradients"
+
+
 def read_rows(path: Path) -> list[StudyRow]:
     """Return the rows of a file that `--out` wrote."""
     if not path.is_file():
@@ -212,8 +217,7 @@ def _iterate_rows(
 ) -> Iterator[StudyRow]:
     known = {(row.fraction, row.name, row.seed): row for row in (read_rows(out) if out else [])}
     for name in [DENSE, *names]:
-        draws = name in WAYS and WAYS[name].weighting == "gradients"
-        for seed in seeds if draws else [0]:
+        for seed in seeds if is_drawn(name) else [0]:
             if (row := known.get((str(fraction), name, seed))) is None:
                 row = study.row(name, fraction, seed)
                 if out is not None:

@@ -93,6 +93,9 @@ class Kronecker(StructuredClass):
         left, right = factors
         split = x.unflatten(-1, (self.left_rows, self.right_rows))
         left_first, right_first = self._work
+        if self.left_columns == 1:
+            # One token goes through this twice as fast as through einsum.
+            return (left[:, :, 0] @ split).flatten(-2) @ right.flatten(0, 1)
         if left_first <= right_first:
             inner = torch.einsum("...ab,kac->...ckb", split, left)
             return (inner.flatten(-2) @ right.flatten(0, 1)).flatten(-2)
