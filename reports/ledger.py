@@ -1,10 +1,10 @@
-"""Cells of tables. A number is looked up in the document by its source, so that none can stand on a page without one."""
+"""Cells of tables. A number is looked up in the document by its source, so that none stands on a page without one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reports.document import REPORT_FILE
@@ -68,6 +68,13 @@ class Sheet:
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     note: str = ""
+
+
+def without_empty(sheet: Sheet) -> Sheet:
+    """Return a sheet without the columns in which no row says anything."""
+    kept = [at for at in range(len(sheet.columns)) if any(row[at].text != NONE_TEXT for row in sheet.rows)]
+    rows = [[row[at] for at in kept] for row in sheet.rows]
+    return replace(sheet, columns=[sheet.columns[at] for at in kept], rows=rows)
 
 
 def columns(*names: str, numbers: str = "") -> list[Column]:

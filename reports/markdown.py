@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.tables import Table, clean_markdown
-from reports.ledger import Cell, Sheet
+from reports.ledger import Cell, Sheet, columns, words
 from reports.plots import Figure
 from reports.view import Page
 
@@ -82,8 +82,6 @@ def _comparisons(page: Page) -> Iterator[str]:
 
 
 def _bytes_sheet(bars: Sequence[Any], names: Sequence[str]) -> Sheet:
-    from reports.ledger import columns, words
-
     rows = []
     for bar in bars:
         own = {part: cell for part, cell, _ in bar.parts}

@@ -121,21 +121,19 @@ def _sheets(ledger: Ledger, index: int, group: Fields) -> Iterator[Sheet]:
 
 
 def _contenders_sheet(ledger: Ledger, index: int, group: Fields) -> Sheet:
-    shown = [each for each in _COLUMNS if any(one[each[1]] is not None for one in group["contenders"])]
+    contenders = group["contenders"]
+    shown = [each for each in _COLUMNS if any(one[each[1]] is not None for one in contenders)]
+    has_front = "artifact_bytes" not in group.get("matched", ())
     rows = []
-    for at, each in enumerate(group["contenders"]):
-        path = f"groups.{index}.contenders.{at}"
-        numbers = [ledger.computed(f"{path}.{key}", style) for _, key, style, _ in shown]
-        front = "on the front" if each["is_on_front"] else ""
-        rows.append([words(each["name"]), *numbers, words(front)])
+    for at, each in enumerate(contenders):
+        numbers = [ledger.computed(f"groups.{index}.contenders.{at}.{key}", style) for _, key, style, _ in shown]
+        front = [words("yes" if each["is_on_front"] else "")] if has_front else []
+        rows.append([words(each["name"]), *numbers, *front])
     heads = [Column(name=name, is_number=True, hint=hint) for name, _, _, hint in shown]
+    front_head = Column(name="front", hint="no other one is better in both bits/byte and file bytes")
     return Sheet(
         title="Scores and costs",
-        columns=[
-            Column(name="contender"),
-            *heads,
-            Column(name="Pareto", hint="no other one is better in both bits/byte and file bytes"),
-        ],
+        columns=[Column(name="contender"), *heads, *([front_head] if has_front else [])],
         rows=rows,
     )
 
@@ -198,8 +196,9 @@ def _relations_sheet(ledger: Ledger, index: int, group: Fields) -> Sheet:
         title="Pairs, bits/byte",
         columns=columns(*names, numbers="|".join(names[2:9])),
         rows=rows,
-        note="Below zero A is better. 95% intervals over seeds (paired) and over the test text (block bootstrap); p by both "
-        "errors, corrected for the number of pairs (Holm); visible: the smallest difference that these seeds would settle.",
+        note="Below zero A is better. 95% intervals over seeds (paired) and over the test text (block bootstrap); p by "
+        "both errors, corrected for the number of pairs (Holm); visible: the smallest difference that these seeds "
+        "would settle.",
     )
 
 
