@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo test test-slow lint bench fuzz records clean help
+.PHONY: demo test test-slow lint bench fuzz records report clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -46,6 +46,9 @@ bench: $(STAMP)  ## benchmarks, ratios side by side
 
 fuzz: $(STAMP)   ## record folders with broken bytes against verify, for FUZZ_SECONDS (600)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest -q tests/fuzz $(ARGS)
+
+report: $(STAMP)  ## the page on the published records and comparisons, reports/published/index.html
+	OMP_NUM_THREADS=1 $(BIN)/harness report records comparisons --out reports/published
 
 records: $(STAMP)  ## score every published record again from its file
 	$(BIN)/harness verify records --level evaluate

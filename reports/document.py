@@ -27,6 +27,7 @@ REPORT_SCHEMA_VERSION = 1
 REPORT_FILE = "report.json"
 # Digits of computed numbers that are kept: beyond them, processors differ.
 NUM_DIGITS = 10
+ENVIRONMENT_KEYS = ("harness", "torch", "numpy", "python", "platform", "cpu", "device", "num_threads")
 Fields = dict[str, Any]
 
 
@@ -68,6 +69,7 @@ def build_document(material: Material) -> Fields:
         "unreadable": places.relabel(
             [{"folder": places.label(key), "why": why} for key, why in material.unreadable.items()]
         ),
+        "environments": list(_environments(material)),
         "inputs": list(_inputs(material, claim_files, places)),
         "files": files,
     }
@@ -212,6 +214,12 @@ def _response(each: Response, material: Material, claims: Sequence[Fields], plac
         "problem": each.problem,
         "is_current": part.subject_sha256 in now,
     }
+
+
+def _environments(material: Material) -> Iterator[Fields]:
+    environments = [found.record.environment for found in material.records]
+    found = Counter(tuple(getattr(each, key) for key in ENVIRONMENT_KEYS) for each in environments)
+    yield from ({"values": list(values), "records": count} for values, count in found.items())
 
 
 def _inputs(material: Material, labels: Mapping[Path, str], places: Places) -> Iterator[Fields]:

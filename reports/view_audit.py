@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reports.document import ENVIRONMENT_KEYS
 from reports.ledger import NONE_TEXT, Cell, Ledger, Sheet, columns, resolve, words
 from reports.places import slug_of
 
@@ -181,19 +182,12 @@ def gaps(ledger: Ledger) -> Iterator[Gap]:
 
 def environments_sheet(ledger: Ledger) -> Sheet:
     """Return every machine and set of versions, with the number of records made there."""
-    keys = ("harness", "torch", "numpy", "python", "platform", "cpu", "device", "num_threads")
-    found: Counter[tuple[Any, ...]] = Counter()
-    for entry in ledger.document["records"]:
-        environment = ledger.document["files"][entry["file"]]["environment"]
-        found[tuple(environment[key] for key in keys)] += 1
     rows = [
-        [*(words(value) for value in values), Cell(text=str(count), value=count)] for values, count in found.items()
+        [*(words(value) for value in each["values"]), ledger.computed(f"environments.{at}.records", "count")]
+        for at, each in enumerate(ledger.document["environments"])
     ]
-    return Sheet(
-        title="Environments",
-        columns=columns(*(key.replace("num_", "") for key in keys), "records", numbers="records"),
-        rows=rows,
-    )
+    names = [key.removeprefix("num_") for key in ENVIRONMENT_KEYS]
+    return Sheet(title="Environments", columns=columns(*names, "records", numbers="records"), rows=rows)
 
 
 def inputs_sheet(ledger: Ledger) -> Sheet:

@@ -152,11 +152,10 @@ def _seeds_sheet(ledger: Ledger, index: int, group: Fields) -> Sheet:
             for seed in seeds
         ]
         low, high = (ledger.computed(f"{path}.{key}", "bpb") for key in ("low_bpb", "high_bpb"))
-        count = Cell(text=f"{len(runs)}", value=len(runs))
         rows.append(
             [
                 words(each["name"]),
-                count,
+                ledger.computed(f"{path}.n", "count"),
                 *own,
                 ledger.computed(f"{path}.mean_bpb", "bpb"),
                 ledger.computed(f"{path}.sd_bpb", "bpb"),
