@@ -120,8 +120,8 @@
 
   // On paper everything is open.
   let opened = [];
-  addEventListener("beforeprint", () => { opened = all("details:not([open])"); opened.forEach((each) => { each.open = true; }); });
-  addEventListener("afterprint", () => { opened.forEach((each) => { each.open = false; }); });
+  addEventListener("beforeprint", () => { all("details:not([open])").forEach((each) => { each.open = true; opened.push(each); }); });
+  addEventListener("afterprint", () => { opened.forEach((each) => { each.open = false; }); opened = []; });
 
   // Commands can be copied.
   if (navigator.clipboard) {
