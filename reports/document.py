@@ -166,8 +166,8 @@ def _audit(material: Material) -> Fields:
             "findings": [],
             "rules": [],
         }
-    found: Fields = dict(material.findings.document("harness report"))
-    listed = [finding for finding in found["findings"] if finding["status"] != "pass"]
+    found: Fields = dict(material.findings.document("harness report", with_passes=False))
+    listed = found["findings"]
     used = sorted({finding["rule"] for finding in listed})
     kept = ("level", "rules_version", "rule_changes", "summary", "records")
     rules = [

@@ -45,7 +45,7 @@ _PNG_DPI = 96
 _PLACES = re.compile(rb' (?:d|x|y|points|transform)="[^"]*"')
 _DIGITS = re.compile(rb"(\d+\.\d)\d+")
 _NUM_COLOURS = 64
-_MAX_PANELS = 24
+_MAX_PANELS, _MAX_LABELS = 12, 24
 _DOTS = "Large dots are means, bars their 95% intervals over seeds, small dots single seeds."
 
 
@@ -95,7 +95,7 @@ def _draw_groups(groups: Sequence[Fields]) -> Iterator[Figure]:
                 _pareto(shown),
                 slug=f"pareto-{group['slug']}",
                 title=f"Bits per byte against file bytes, {group['title']}",
-                caption=f"{_DOTS} Filled and on the line: no other contender is better in both. "
+                caption=f"{_DOTS} Filled and on the line: no other contender is better in both. At most 24 are named. "
                 "The vertical axis does not begin at zero.",
                 group=group["slug"],
             )
@@ -213,7 +213,8 @@ def _pareto(contenders: Sequence[Fields]) -> Drawing:
         _mark(axes, each, "y", each["artifact_bytes"], is_filled=each["is_on_front"])
     set_bytes_axis(axes, sizes)
     set_room(axes, sizes, [value for each in contenders for value in _extent(each)])
-    points = [(each["artifact_bytes"], each["mean_bpb"], name) for each, name in zip(contenders, names, strict=True)]
+    named = sorted(zip(contenders, names, strict=True), key=lambda pair: not pair[0]["is_on_front"])[:_MAX_LABELS]
+    points = [(each["artifact_bytes"], each["mean_bpb"], name) for each, name in named]
     corners = [
         corner for (x, y), (next_x, next_y) in pairwise(front) for corner in ((x, y), (next_x, y), (next_x, next_y))
     ]
