@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := demo
-DEMO_BUDGET ?= 40s
+DEMO_BUDGET ?= 100steps
+DEMO_METHODS ?= dense,quantised,pruning,low_rank,legendre,recursive,mpo,procrustes
 # A file of tests stays on one worker, which makes its runs once; in the order of collection the long files come early.
 SHARED_OUT := -n 2 --dist loadfile --no-loadscope-reorder
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -24,13 +25,15 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e '.[train,dev,ray]'
 	touch $(STAMP)
 
-demo: $(STAMP)   ## dense and Legendre under one budget, verified, with a summary (about three minutes)
+demo: $(STAMP)   ## every method at its smallest under one budget, verified, with the page of the report (minutes)
 	rm -rf $(DEMO)
-	$(BIN)/harness run --method dense --budget $(DEMO_BUDGET) --out $(DEMO)/dense
-	$(BIN)/harness run --method legendre --budget $(DEMO_BUDGET) --out $(DEMO)/legendre
+	methods=$(DEMO_METHODS); \
+	if $(BIN)/harness methods --format json | grep -q '"name": "generator_search"'; then \
+	  methods=$$methods,generator_search; fi; \
+	$(BIN)/harness compare --methods $$methods --preset tiny --budget $(DEMO_BUDGET) --seeds 1 --out $(DEMO)/comparison
 	$(BIN)/harness verify $(DEMO) --level decode
-	$(BIN)/harness show $(DEMO) --format markdown | tee $(DEMO)/summary.md
-	@echo "records: $(DEMO)/, summary: $(DEMO)/summary.md"
+	$(BIN)/harness report $(DEMO)/comparison records comparisons --out $(DEMO)/report
+	@echo "records: $(DEMO)/comparison, page: $(DEMO)/report/index.html"
 
 test: $(STAMP)   ## lint, types and the fast suite
 	$(BIN)/ruff check .
