@@ -46,7 +46,7 @@ _PLACES = re.compile(rb' (?:d|x|y|points|transform)="[^"]*"')
 _DIGITS = re.compile(rb"(\d+\.\d)\d+")
 _NUM_COLOURS = 64
 _MAX_PANELS, _MAX_LABELS = 12, 24
-_DOTS = "Large dots are means, bars their 95% intervals over seeds, small dots single seeds."
+_DOTS = "Large dots are means, bars their 95% intervals (three seeds or more), small dots single seeds."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +85,7 @@ def _draw_groups(groups: Sequence[Fields]) -> Iterator[Figure]:
             yield _finish(
                 _ranking(shown),
                 slug=f"scores-{group['slug']}",
-                title=f"Bits per byte at matched file bytes, {group['title']}",
+                title=f"Bits per byte at matched file bytes: {group['title']}",
                 caption=f"{_DOTS} All files have the same size within 2%, so there is no trade of size to show. "
                 "The axis does not begin at zero.",
                 group=group["slug"],
@@ -94,7 +94,7 @@ def _draw_groups(groups: Sequence[Fields]) -> Iterator[Figure]:
             yield _finish(
                 _pareto(shown),
                 slug=f"pareto-{group['slug']}",
-                title=f"Bits per byte against file bytes, {group['title']}",
+                title=f"Bits per byte against file bytes: {group['title']}",
                 caption=f"{_DOTS} Filled and on the line: no other contender is better in both. At most 24 are named. "
                 "The vertical axis does not begin at zero.",
                 group=group["slug"],
@@ -117,7 +117,7 @@ def _draw_curves(group: Fields) -> Iterator[Figure]:
         yield _finish(
             _curves(curves[:_MAX_PANELS]),
             slug=f"curves-{group['slug']}{f'-{nth + 1}' if nth else ''}",
-            title=f"Training loss against tokens, {group['title']}",
+            title=f"Training loss against tokens: {group['title']}",
             caption="Nats a token while training, median of up to 7 neighbouring steps; every seed of one contender "
             f"over one seed of each other.{left_out} Tokens on a logarithmic axis; the vertical axis does not "
             "begin at zero.",

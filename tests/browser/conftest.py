@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_factory import make_evidence, only_given_claims, write_claims
+from report_factory import make_evidence, make_foreign, only_given_claims, write_claims
 
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage")
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +38,18 @@ def made_page(tmp_path_factory: pytest.TempPathFactory) -> str:
         only_given_claims(monkeypatch)
         claims = write_claims(root / "paper.toml", is_hostile=True)
         return write_report(make_evidence(root), root / "site", claim_files=[claims]).page.as_uri()
+
+
+@pytest.fixture(scope="session")
+def audit_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A page on folders of others alone."""
+    from reports.command import write_report
+
+    root = tmp_path_factory.mktemp("audited")
+    make_foreign(root / "submissions" / "theirs")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        only_given_claims(monkeypatch)
+        return write_report([root / "submissions"], root / "site").page.as_uri()
 
 
 @pytest.fixture(scope="session")

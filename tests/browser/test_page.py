@@ -173,3 +173,11 @@ def test_paper_shows_all_and_no_buttons(open_tab, made_page: str) -> None:
     assert len(page.pdf(format="A4")) > 20_000
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("details[open]").count() < page.locator("details").count()
+
+
+def test_a_page_on_folders_of_others_alone_has_their_audit_and_nothing_empty(open_tab, audit_page: str) -> None:
+    page = open_tab(audit_page)
+    assert page.locator(".bar li").all_inner_texts() == ["Audit", "Not verified", "Repeat it"]
+    assert page.locator(".tally .contradicted .big").inner_text() == "1"
+    page.locator("#audit tbody a").first.click()
+    assert page.locator("#audit details .sheet").first.is_visible()
