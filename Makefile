@@ -6,14 +6,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := demo
-DEMO_BUDGET ?= 40s
+DEMO_BUDGET ?= 100steps
+DEMO_METHODS ?= dense,quantised,pruning,low_rank,legendre,recursive,mpo,procrustes
 # A file of tests stays on one worker, which makes its runs once; in the order of collection the long files come early.
 SHARED_OUT := -n 2 --dist loadfile --no-loadscope-reorder
 export OMP_WAIT_POLICY ?= PASSIVE
 
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo test test-slow lint bench fuzz records clean help
+.PHONY: demo test test-slow lint bench fuzz records report clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -24,13 +25,15 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e '.[train,dev,ray]'
 	touch $(STAMP)
 
-demo: $(STAMP)   ## dense and Legendre under one budget, verified, with a summary (about three minutes)
+demo: $(STAMP)   ## every method at its smallest under one budget, verified, with the page of the report (minutes)
 	rm -rf $(DEMO)
-	$(BIN)/harness run --method dense --budget $(DEMO_BUDGET) --out $(DEMO)/dense
-	$(BIN)/harness run --method legendre --budget $(DEMO_BUDGET) --out $(DEMO)/legendre
+	methods=$(DEMO_METHODS); \
+	if $(BIN)/harness methods --format json | grep -q '"name": "generator_search"'; then \
+	  methods=$$methods,generator_search; fi; \
+	$(BIN)/harness compare --methods $$methods --preset tiny --budget $(DEMO_BUDGET) --seeds 1 --out $(DEMO)/comparison
 	$(BIN)/harness verify $(DEMO) --level decode
-	$(BIN)/harness show $(DEMO) --format markdown | tee $(DEMO)/summary.md
-	@echo "records: $(DEMO)/, summary: $(DEMO)/summary.md"
+	$(BIN)/harness report $(DEMO)/comparison records comparisons --out $(DEMO)/report
+	@echo "records: $(DEMO)/comparison, page: $(DEMO)/report/index.html"
 
 test: $(STAMP)   ## lint, types and the fast suite
 	$(BIN)/ruff check .
@@ -46,6 +49,9 @@ bench: $(STAMP)  ## benchmarks, ratios side by side
 
 fuzz: $(STAMP)   ## record folders with broken bytes against verify, for FUZZ_SECONDS (600)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest -q tests/fuzz $(ARGS)
+
+report: $(STAMP)  ## the page on the published records and comparisons, reports/published/index.html
+	OMP_NUM_THREADS=1 $(BIN)/harness report records comparisons --out reports/published
 
 records: $(STAMP)  ## score every published record again from its file
 	$(BIN)/harness verify records --level evaluate

@@ -60,6 +60,7 @@ def _describe(name: str, runs: Sequence[Found], places: Places, *, has_seconds: 
         "kind": record.method.kind,
         "preset": record.preset,
         "budget": record.budget.text,
+        "n": len(scores),
         "seeds": [
             {"seed": found.record.seed, "folder": places.label(found.folder), "val_bpb": score}
             for found, score in zip(ordered, scores, strict=True)

@@ -7,7 +7,6 @@ The page and the Markdown are made from this document alone. A number's source i
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,20 +16,18 @@ from harness import __version__
 from harness.claims.schema import LoadedClaims
 from harness.claims.verdict import Judgement
 from harness.claims.views import VERDICTS, judgement_data, published_numbers
-from harness.compare_views import contender_name
 from harness.grid import GRID_FILE
-from harness.record_views import Found, group_comparable
 from harness.records.native import RECORD_FILE
 from harness.responses import Response, hash_record
-from harness.verify.across import settings_key
-from reports.contenders import describe_group
 from reports.gather import Material
-from reports.places import Places
+from reports.groups import comparison_groups, record_groups
+from reports.places import Places, slug_of
 
 REPORT_SCHEMA_VERSION = 1
 REPORT_FILE = "report.json"
 # Digits of computed numbers that are kept: beyond them, processors differ.
 NUM_DIGITS = 10
+ENVIRONMENT_KEYS = ("harness", "torch", "numpy", "python", "platform", "cpu", "device", "num_threads")
 Fields = dict[str, Any]
 
 
@@ -55,7 +52,7 @@ def build_document(material: Material) -> Fields:
         "sources": list(_sources(material, claim_files)),
         "claims": claims,
         "counts": _counts(material, claims),
-        "groups": [*_comparison_groups(material, places), *_record_groups(material, places)],
+        "groups": [*comparison_groups(material, places), *record_groups(material, places)],
         "ladders": [
             {"folder": places.label(folder), "trends": data["trends"]} for folder, data in material.ladders.items()
         ],
@@ -72,6 +69,7 @@ def build_document(material: Material) -> Fields:
         "unreadable": places.relabel(
             [{"folder": places.label(key), "why": why} for key, why in material.unreadable.items()]
         ),
+        "environments": list(_environments(material)),
         "inputs": list(_inputs(material, claim_files, places)),
         "files": files,
     }
@@ -84,11 +82,6 @@ def rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: rounded(child) for key, child in value.items()}
     return [rounded(child) for child in value] if isinstance(value, list | tuple) else value
-
-
-def slug_of(text: str) -> str:
-    """Return a text that can be the id of an element and the end of an address."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-") or "x"
 
 
 def _claims_label(loaded: LoadedClaims, places: Places) -> str:
@@ -149,72 +142,6 @@ def _counts(material: Material, claims: Sequence[Fields]) -> Fields:
     }
 
 
-def _comparison_groups(material: Material, places: Places) -> Iterator[Fields]:
-    by_folder = {found.folder.resolve(): found for found in material.records}
-    for each in material.grids:
-        label = places.label(each.folder)
-        head = {"kind": "comparison", "slug": slug_of(label), "title": label, "folder": label}
-        if each.data is None or not each.data["contenders"]:
-            yield {**head, "problem": each.problem or "no complete cell", "contenders": [], "curves": []}
-            continue
-        used = {contender["name"] for contender in each.data["contenders"]}
-        members: dict[str, list[Found]] = {}
-        for cell in each.grid.cells(each.folder):
-            found = by_folder.get(cell.folder.resolve())
-            if cell.contender.name in used and found is not None and found.record.status == "complete":
-                members.setdefault(cell.contender.name, []).append(found)
-        kept = ("relations", "matched", "winner", "notes", "incomplete", "tuning")
-        said = {key: each.data[key] for key in kept if key in each.data}
-        if "tuning" in said:  # numbers of trials are keys there
-            said["tuning"] = [
-                {**one, "tune_bpb": [{"trial": int(key), "bpb": bpb} for key, bpb in one["tune_bpb"].items()]}
-                for one in said["tuning"]
-            ]
-        said["incomplete"] = [{"cell": key, "why": why} for key, why in each.data.get("incomplete", {}).items()]
-        yield {**head, "problem": "", **describe_group(members, places), **said}
-
-
-def _record_groups(material: Material, places: Places) -> Iterator[Fields]:
-    grids = [each.folder.resolve() for each in material.grids]
-    loose = [found for found in material.records if _is_loose(found, grids)]
-    taken: Counter[str] = Counter()
-    for title, members in group_comparable(loose).items():
-        for is_partial in (False, True):
-            chosen = [found for found in members if found.record.metrics.test.partial == is_partial]  # type: ignore[union-attr]
-            if not chosen:
-                continue
-            name = f"{title}{', PARTIAL' if is_partial else ''}"
-            slug = f"records-{slug_of(chosen[0].record.data.name)}"
-            taken[slug] += 1
-            head = {"kind": "records", "slug": f"{slug}-{taken[slug]}" if taken[slug] > 1 else slug, "title": name}
-            yield {**head, "problem": "", **describe_group(_by_contender(chosen), places)}
-
-
-def _is_loose(found: Found, grids: Sequence[Path]) -> bool:
-    is_scored = found.record.status == "complete" and found.record.metrics.test is not None
-    return is_scored and not any(found.folder.resolve().is_relative_to(grid) for grid in grids)
-
-
-def _by_contender(found: Sequence[Found]) -> dict[str, list[Found]]:
-    """Put the seeds of one thing together: of one name and alike in every setting; a seed that is there twice is two."""
-    keys: dict[str, list[str]] = {}
-    members: dict[str, list[Found]] = {}
-    for each in found:
-        name, key = contender_name(each.record), settings_key(each.record)
-        known = keys.setdefault(name, [])
-        nth = 0
-        while True:
-            own = f"{key}#{nth}"
-            if own not in known:
-                known.append(own)
-            full = name if (at := known.index(own)) == 0 else f"{name} (variant {at + 1})"
-            if all(other.record.seed != each.record.seed for other in members.get(full, ())):
-                members.setdefault(full, []).append(each)
-                break
-            nth += 1
-    return members
-
-
 def _sweeps(material: Material, places: Places) -> Iterator[Fields]:
     for path, sweep in material.sweeps.items():
         yield {
@@ -239,8 +166,8 @@ def _audit(material: Material) -> Fields:
             "findings": [],
             "rules": [],
         }
-    found = material.findings.document("harness report")
-    listed = [finding for finding in found["findings"] if finding["status"] != "pass"]
+    found: Fields = dict(material.findings.document("harness report", with_passes=False))
+    listed = found["findings"]
     used = sorted({finding["rule"] for finding in listed})
     kept = ("level", "rules_version", "rule_changes", "summary", "records")
     rules = [
@@ -289,8 +216,14 @@ def _response(each: Response, material: Material, claims: Sequence[Fields], plac
     }
 
 
+def _environments(material: Material) -> Iterator[Fields]:
+    environments = [found.record.environment for found in material.records]
+    found = Counter(tuple(getattr(each, key) for key in ENVIRONMENT_KEYS) for each in environments)
+    yield from ({"values": list(values), "records": count} for values, count in found.items())
+
+
 def _inputs(material: Material, labels: Mapping[Path, str], places: Places) -> Iterator[Fields]:
-    paths = {path: label for path, label in labels.items()}
+    paths = dict(labels)
     paths |= {each.folder / GRID_FILE: places.label(each.folder / GRID_FILE) for each in material.grids}
     paths |= {path: places.label(path) for path in material.sweeps}
     paths |= {found.folder / RECORD_FILE: places.label(found.folder / RECORD_FILE) for found in material.records}

@@ -50,11 +50,11 @@ def place_labels(
     centres = [tuple(value * scale for value in axes.transData.transform((x, y))) for x, y, _ in points]
     taken = [(x - _POINT, y - _POINT, x + _POINT, y + _POINT) for x, y in centres]
     taken += _along([tuple(value * scale for value in axes.transData.transform(corner)) for corner in line])
-    right = axes.bbox.x1 * scale
+    edges = (axes.bbox.x0 * scale, axes.bbox.x1 * scale)
     for (x, y, name), (at_x, at_y) in zip(points, centres, strict=True):
         width = len(name) * _LETTER
         shift_x, shift_y, align = next(
-            (spot for spot in _spots() if _is_free(_box(at_x, at_y, width, spot), taken, right)), (_GAP, 0.0, "left")
+            (spot for spot in _spots() if _is_free(_box(at_x, at_y, width, spot), taken, edges)), (_GAP, 0.0, "left")
         )
         taken.append(_box(at_x, at_y, width, (shift_x, shift_y, align)))
         axes.annotate(
@@ -94,9 +94,11 @@ def _box(x: float, y: float, width: float, spot: tuple[float, float, str]) -> tu
 
 
 def _is_free(
-    box: tuple[float, float, float, float], taken: Sequence[tuple[float, float, float, float]], right: float
+    box: tuple[float, float, float, float],
+    taken: Sequence[tuple[float, float, float, float]],
+    edges: tuple[float, float],
 ) -> bool:
     left, low, end, high = box
-    if left < 0 or end > right + 4:
+    if left < edges[0] + 2 or end > edges[1] + 4:
         return False
     return not any(left < other[2] and end > other[0] and low < other[3] and high > other[1] for other in taken)

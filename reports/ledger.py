@@ -1,12 +1,14 @@
-"""Cells of tables. A number is looked up in the document by its source, so that none can stand on a page without one."""
+"""Cells of tables. A number is looked up in the document by its source, so that none stands on a page without one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from harness.tables import clean
 from reports.document import REPORT_FILE
 
 NONE_TEXT = "–"
@@ -70,6 +72,13 @@ class Sheet:
     note: str = ""
 
 
+def without_empty(sheet: Sheet) -> Sheet:
+    """Return a sheet without the columns in which no row says anything."""
+    kept = [at for at in range(len(sheet.columns)) if any(row[at].text != NONE_TEXT for row in sheet.rows)]
+    rows = [[row[at] for at in kept] for row in sheet.rows]
+    return replace(sheet, columns=[sheet.columns[at] for at in kept], rows=rows)
+
+
 def columns(*names: str, numbers: str = "") -> list[Column]:
     """Return columns by name; those named in `numbers`, parted by |, hold numbers."""
     are_numbers = set(numbers.split("|"))
@@ -88,14 +97,16 @@ def resolve(document: Mapping[str, Any], source: str) -> Any:
     Raises:
         KeyError: nothing does.
     """
-    file, mark, path = source.partition("#")
-    if not mark:
-        raise KeyError(source)
-    place = document if file == REPORT_FILE else document["files"][file]
-    try:
-        return _descend(place, path.split("."))
-    except KeyError:
-        raise KeyError(source) from None
+    ends = [at for at, character in enumerate(source) if character == "#"]
+    for end in ends:
+        file, path = source[:end], source[end + 1 :]
+        if file != REPORT_FILE and file not in document["files"]:
+            continue
+        try:
+            return _descend(document if file == REPORT_FILE else document["files"][file], path.split("."))
+        except KeyError:
+            break
+    raise KeyError(source)
 
 
 def _descend(place: Any, keys: Sequence[str]) -> Any:
@@ -105,10 +116,15 @@ def _descend(place: Any, keys: Sequence[str]) -> Any:
         if not keys[0].isdecimal() or int(keys[0]) >= len(place):
             raise KeyError(keys[0])
         return _descend(place[int(keys[0])], keys[1:])
-    for end in range(1, len(keys) + 1):
-        key = ".".join(keys[:end])
-        if isinstance(place, dict) and key in place:
-            return _descend(place[key], keys[end:])
+    if isinstance(place, dict):
+        for end in range(1, len(keys) + 1):
+            if (key := ".".join(keys[:end])) in place:
+                with suppress(KeyError):
+                    return _descend(place[key], keys[end:])
+        for key, value in place.items():
+            # a source on a page shows the control characters of a stranger's key as escapes
+            if clean(key) == ".".join(keys):
+                return value
     raise KeyError(".".join(keys))
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.tables import Table, clean_markdown
-from reports.ledger import Cell, Sheet
+from reports.ledger import Cell, Sheet, columns, words
 from reports.plots import Figure
 from reports.view import Page
+from reports.view_scores import Bar
 
 FIGURES_FOLDER = "figures"
 
@@ -74,16 +75,15 @@ def _comparisons(page: Page) -> Iterator[str]:
         yield clean_markdown("".join(cell.text for cell in view.conditions))
         yield from map(_table, view.sheets)
         if view.bars:
-            yield _table(_bytes_sheet(view.bars, view.part_names))
+            yield _table(_bytes_sheet(view.bars))
         yield from map(_figure, page.figures_of(view.group["slug"]))
         yield "\n".join(f"- {clean_markdown(note)}" for note in view.notes)
         yield f"Repeat: {clean_markdown(view.command)}"
     yield from map(_figure, page.figures_of(""))
 
 
-def _bytes_sheet(bars: Sequence[Any], names: Sequence[str]) -> Sheet:
-    from reports.ledger import columns, words
-
+def _bytes_sheet(bars: Sequence[Bar]) -> Sheet:
+    names = list(dict.fromkeys(part for bar in bars for part, *_ in bar.parts))
     rows = []
     for bar in bars:
         own = {part: cell for part, cell, _ in bar.parts}

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from harness.method import BYTES_TOLERANCE
+from reports.axes import format_count, set_bytes_axis, set_room
 from reports.labels import place_labels, short_names
 
 if TYPE_CHECKING:
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
 
 Fields = Mapping[str, Any]
 INK, MUTED, FAINT, ACCENT, PAPER = "#1c1b19", "#6a675f", "#cfccc4", "#b3361b", "#fffefb"
-_SETTINGS = {
+_SETTINGS: dict[str, Any] = {
     "svg.hashsalt": "claims-harness",
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
+    "axes.facecolor": "none",
     "axes.edgecolor": MUTED,
     "axes.labelcolor": MUTED,
     "axes.linewidth": 0.6,
@@ -39,11 +41,12 @@ _SETTINGS = {
     "grid.linewidth": 0.5,
 }
 _PNG_DPI = 96
-# A hundredth of a point is not seen, and more digits than that would differ between processors.
-_DIGITS = re.compile(rb"(\d+\.\d\d)\d+")
-# From this ratio of largest to smallest on, sizes are compared by their ratio.
-_LOG_FROM = 4.0
-_MAX_PANELS = 24
+# A tenth of a point is not seen, and more digits would differ between processors; only in places, never in texts.
+_PLACES = re.compile(rb' (?:d|x|y|points|transform)="[^"]*"')
+_DIGITS = re.compile(rb"(\d+\.\d)\d+")
+_NUM_COLOURS = 64
+_MAX_PANELS, _MAX_LABELS = 12, 24
+_DOTS = "Large dots are means, bars their 95% intervals (three seeds or more), small dots single seeds."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +74,7 @@ def draw_figures(document: Fields) -> list[Figure]:
     """Draw every figure of a document."""
     import matplotlib as mpl
 
-    with mpl.rc_context(_SETTINGS):
+    with mpl.rc_context(cast("Any", _SETTINGS)):
         return [*_draw_groups(document["groups"]), *_draw_sweeps(document["sweeps"])]
 
 
@@ -82,18 +85,18 @@ def _draw_groups(groups: Sequence[Fields]) -> Iterator[Figure]:
             yield _finish(
                 _ranking(shown),
                 slug=f"scores-{group['slug']}",
-                title=f"Bits per byte at matched file bytes, {group['title']}",
-                caption="Large dots are means, bars their 95% intervals over seeds, small dots single seeds. All files have the "
-                "same size within 2%, so there is no trade of size to show. The axis does not begin at zero.",
+                title=f"Bits per byte at matched file bytes: {group['title']}",
+                caption=f"{_DOTS} All files have the same size within 2%, so there is no trade of size to show. "
+                "The axis does not begin at zero.",
                 group=group["slug"],
             )
         elif len(shown) > 1:
             yield _finish(
                 _pareto(shown),
                 slug=f"pareto-{group['slug']}",
-                title=f"Bits per byte against file bytes, {group['title']}",
-                caption="Large dots are means, bars their 95% intervals over seeds, small dots single seeds. Filled and on the "
-                "line: no other contender is better in both. The vertical axis does not begin at zero.",
+                title=f"Bits per byte against file bytes: {group['title']}",
+                caption=f"{_DOTS} Filled and on the line: no other contender is better in both. At most 24 are named. "
+                "The vertical axis does not begin at zero.",
                 group=group["slug"],
             )
         yield from _draw_curves(group)
@@ -101,7 +104,7 @@ def _draw_groups(groups: Sequence[Fields]) -> Iterator[Figure]:
 
 def _are_matched(contenders: Sequence[Fields]) -> bool:
     sizes = [each["artifact_bytes"] for each in contenders]
-    return max(sizes) <= min(sizes) * (1 + BYTES_TOLERANCE)
+    return bool(max(sizes) <= min(sizes) * (1 + BYTES_TOLERANCE))
 
 
 def _draw_curves(group: Fields) -> Iterator[Figure]:
@@ -114,9 +117,10 @@ def _draw_curves(group: Fields) -> Iterator[Figure]:
         yield _finish(
             _curves(curves[:_MAX_PANELS]),
             slug=f"curves-{group['slug']}{f'-{nth + 1}' if nth else ''}",
-            title=f"Training loss against tokens, {group['title']}",
-            caption="Nats a token while training, median of up to 7 neighbouring steps; every seed of one contender over one "
-            f"seed of each other.{left_out} Tokens on a logarithmic axis; the vertical axis does not begin at zero.",
+            title=f"Training loss against tokens: {group['title']}",
+            caption="Nats a token while training, median of up to 7 neighbouring steps; every seed of one contender "
+            f"over one seed of each other.{left_out} Tokens on a logarithmic axis; the vertical axis does not "
+            "begin at zero.",
             group=group["slug"],
         )
 
@@ -130,18 +134,23 @@ def _draw_sweeps(sweeps: Sequence[Fields]) -> Iterator[Figure]:
             _rate_distortion(members),
             slug=f"rate-distortion{f'-{nth + 1}' if nth else ''}",
             title="Rate and distortion: bits per byte of the tune split against file bytes of the same network",
-            caption="Each line is one stored network under coarser and coarser steps (harness quantise --sweep); left and low "
-            "is better. Bytes on a logarithmic axis; the vertical axis does not begin at zero.",
+            caption="Each line is one stored network under coarser and coarser steps (harness quantise --sweep); left "
+            "and low is better. Bytes on a logarithmic axis; the vertical axis does not begin at zero.",
             group="",
         )
 
 
 def _finish(drawing: Drawing, **texts: str) -> Figure:
     """Write a drawing; no date, no version."""
-    svg, png = io.BytesIO(), io.BytesIO()
+    from PIL import Image
+
+    svg, pixels, png = io.BytesIO(), io.BytesIO(), io.BytesIO()
     drawing.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, facecolor="none")
-    drawing.savefig(png, format="png", dpi=_PNG_DPI, metadata={"Software": None}, facecolor=PAPER)
-    return Figure(**texts, svg=_DIGITS.sub(rb"\1", svg.getvalue()), png=png.getvalue())
+    drawing.savefig(pixels, format="png", dpi=_PNG_DPI, metadata={"Software": None}, facecolor=PAPER)
+    with Image.open(pixels) as image:
+        image.convert("RGB").quantize(_NUM_COLOURS).save(png, format="png", optimize=True)
+    places_cut = _PLACES.sub(lambda match: _DIGITS.sub(rb"\1", match[0]), svg.getvalue())
+    return Figure(**texts, svg=places_cut, png=png.getvalue())
 
 
 def _new_drawing(width: float, height: float, *, left: float = 0.62, low: float = 0.5, top: float = 0.12) -> Drawing:
@@ -153,34 +162,6 @@ def _new_drawing(width: float, height: float, *, left: float = 0.62, low: float 
         left=left / width, bottom=low / height, right=1 - 0.12 / width, top=1 - top / height, wspace=0.12, hspace=0.3
     )
     return drawing
-
-
-def _format_bytes(value: float, _: object = None) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.3g} B"
-
-
-def _format_count(value: float, _: object = None) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
-
-
-def _set_bytes_axis(axes: Axes, sizes: Sequence[float]) -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
-
-    axes.set_xlabel("file bytes")
-    if max(sizes) / min(sizes) >= _LOG_FROM:
-        axes.set_xscale("log")
-        steps = [base * 10**power for power in range(12) for base in (1, 2, 5)]
-        axes.xaxis.set_major_locator(FixedLocator([each for each in steps if min(sizes) / 2 < each < 2 * max(sizes)]))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.xaxis.set_major_formatter(FuncFormatter(_format_bytes))
 
 
 def _ranking(contenders: Sequence[Fields]) -> Drawing:
@@ -210,9 +191,11 @@ def _mark(axes: Axes, contender: Fields, along: str, place: float, *, is_filled:
     if contender["low_bpb"] is not None and len(own) > 2:
         ends = (at(contender["low_bpb"]), at(contender["high_bpb"]))
         axes.plot(*zip(*ends, strict=True), color=colour, linewidth=0.9, zorder=3)
-    axes.scatter(*zip(*map(at, own), strict=True), s=7, color=MUTED, linewidths=0, zorder=3)
+    xs, ys = zip(*map(at, own), strict=True)
+    axes.scatter(xs, ys, s=7, color=MUTED, linewidths=0, zorder=3)
     face = ACCENT if is_filled else PAPER
-    axes.scatter(*at(contender["mean_bpb"]), s=34, facecolor=face, edgecolor=colour, linewidths=1.2, zorder=4)
+    x, y = at(contender["mean_bpb"])
+    axes.scatter([x], [y], s=34, facecolor=face, edgecolor=colour, linewidths=1.2, zorder=4)
 
 
 def _pareto(contenders: Sequence[Fields]) -> Drawing:
@@ -228,9 +211,10 @@ def _pareto(contenders: Sequence[Fields]) -> Drawing:
         axes.plot(*zip(*front, strict=True), color=ACCENT, linewidth=1.0, drawstyle="steps-post", zorder=2)
     for each in contenders:
         _mark(axes, each, "y", each["artifact_bytes"], is_filled=each["is_on_front"])
-    _set_bytes_axis(axes, sizes)
-    _set_room(axes, sizes, [value for each in contenders for value in _extent(each)])
-    points = [(each["artifact_bytes"], each["mean_bpb"], name) for each, name in zip(contenders, names, strict=True)]
+    set_bytes_axis(axes, sizes)
+    set_room(axes, sizes, [value for each in contenders for value in _extent(each)])
+    named = sorted(zip(contenders, names, strict=True), key=lambda pair: not pair[0]["is_on_front"])[:_MAX_LABELS]
+    points = [(each["artifact_bytes"], each["mean_bpb"], name) for each, name in named]
     corners = [
         corner for (x, y), (next_x, next_y) in pairwise(front) for corner in ((x, y), (next_x, y), (next_x, next_y))
     ]
@@ -245,20 +229,6 @@ def _extent(contender: Fields) -> list[float]:
     return values
 
 
-def _set_room(axes: Axes, sizes: Sequence[float], scores: Sequence[float]) -> None:
-    """Leave room for labels around the points."""
-    low, high = min(scores), max(scores)
-    room = (high - low) * 0.09 or 0.05
-    axes.set_ylim(low - room, high + room)
-    small, large = min(sizes), max(sizes)
-    if large / small >= _LOG_FROM:
-        ratio = (large / small) ** 0.12
-        axes.set_xlim(small / ratio, large * ratio**2)
-    else:
-        width = (large - small) or large * 0.05
-        axes.set_xlim(small - width * 0.08, large + width * 0.3)
-
-
 def _curves(curves: Sequence[Fields]) -> Drawing:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -270,13 +240,14 @@ def _curves(curves: Sequence[Fields]) -> Drawing:
     for panel, own, name in zip(panels, curves, names, strict=False):
         for other in curves:
             if other is not own:
-                _draw_run(panel, other["runs"][0], color=FAINT, linewidth=0.8, zorder=1)
+                # every other point is enough of what only stands behind
+                _draw_points(panel, other["runs"][0]["points"][::2], color=FAINT, linewidth=0.8, zorder=1)
         for run in own["runs"]:
-            _draw_run(panel, run, color=ACCENT, linewidth=1.1, zorder=3)
+            _draw_points(panel, run["points"], color=ACCENT, linewidth=1.1, zorder=3)
         panel.set_title(name, fontsize=8.0)
         panel.set_xscale("log")
         panel.xaxis.set_major_locator(LogLocator(numticks=5))
-        panel.xaxis.set_major_formatter(FuncFormatter(_format_count))
+        panel.xaxis.set_major_formatter(FuncFormatter(format_count))
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.yaxis.set_major_locator(MaxNLocator(4))
     for panel in list(panels)[len(curves) :]:
@@ -286,9 +257,9 @@ def _curves(curves: Sequence[Fields]) -> Drawing:
     return drawing
 
 
-def _draw_run(panel: Axes, run: Fields, **style: Any) -> None:
-    if run["points"]:
-        panel.plot(*zip(*run["points"], strict=True), **style)
+def _draw_points(panel: Axes, points: Sequence[Sequence[float]], **style: Any) -> None:
+    if points:
+        panel.plot(*zip(*points, strict=True), **style)
 
 
 def _rate_distortion(sweeps: Sequence[Fields]) -> Drawing:
@@ -311,8 +282,8 @@ def _rate_distortion(sweeps: Sequence[Fields]) -> Drawing:
             markersize=3,
         )
     sizes, scores = ([point[at] for line in lines for point in line] for at in (0, 1))
-    _set_bytes_axis(axes, sizes)
-    _set_room(axes, sizes, scores)
+    set_bytes_axis(axes, sizes)
+    set_room(axes, sizes, scores)
     firsts = [(line[0][0], line[0][1], name) for line, name in zip(lines, names, strict=True)]
     place_labels(
         drawing,

@@ -8,11 +8,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.ledger import NONE_TEXT, Cell, Ledger, Sheet, columns, words
+from reports.document import ENVIRONMENT_KEYS
+from reports.ledger import NONE_TEXT, Cell, Ledger, Sheet, columns, resolve, words
+from reports.places import slug_of
 
 Fields = Mapping[str, Any]
 _STATUSES = ("fail", "unverifiable", "note", "pass")
 _ORIGINS = ("claimed", "logged", "measured")
+_SUMMARY = (
+    ("records and folders", "records"),
+    ("of them pass", "records_pass"),
+    ("fail", "records_fail"),
+    ("lack evidence", "records_unverifiable"),
+    ("findings: pass", "pass"),
+    ("fail, major", "fail_major"),
+    ("fail, minor", "fail_minor"),
+    ("unverifiable", "unverifiable"),
+    ("note", "note"),
+)
 _LEVEL_GAPS = {
     "static": "Artifacts were not decoded, not scored again and not trained again for this page",
     "decode": "Artifacts were decoded but not scored again and not trained again for this page",
@@ -41,12 +54,8 @@ class Gap:
 def audit_summary(ledger: Ledger) -> list[tuple[str, Cell]]:
     """Return the counts of records and findings."""
     summary = ledger.document["audit"]["summary"]
-    shown = ("records", "records_pass", "records_fail", "records_unverifiable", *_STATUSES)
-    return [
-        (name.replace("_", ", "), ledger.computed(f"audit.summary.{name}", "count"))
-        for name in shown
-        if name in summary
-    ]
+    shown = [(text, key) for text, key in _SUMMARY if key in summary]
+    return [(text, ledger.computed(f"audit.summary.{key}", "count")) for text, key in shown]
 
 
 def audited_sheet(ledger: Ledger, *, native: bool) -> Sheet:
@@ -84,14 +93,10 @@ def audited_sheet(ledger: Ledger, *, native: bool) -> Sheet:
 
 def audit_anchor(record: str) -> str:
     """Return the id of the findings of a folder."""
-    from reports.document import slug_of
-
     return f"audit-{slug_of(record)}"
 
 
 def _origin(ledger: Ledger, path: str) -> Cell:
-    from reports.ledger import resolve
-
     value = resolve(ledger.document, f"report.json#{path}")
     if isinstance(value, float):
         return ledger.computed(path, "bpb")
@@ -158,7 +163,7 @@ def gaps(ledger: Ledger) -> Iterator[Gap]:
         if claim["verdict"] == "undecided":
             yield Gap(
                 what=claim["name"],
-                why=claim["why"],
+                why=claim["why"].removesuffix(f"; {claim['decide']}"),
                 command=claim["decide"],
                 cost=claim["cost"],
                 href=f"#claim-{claim['name']}",
@@ -177,19 +182,12 @@ def gaps(ledger: Ledger) -> Iterator[Gap]:
 
 def environments_sheet(ledger: Ledger) -> Sheet:
     """Return every machine and set of versions, with the number of records made there."""
-    keys = ("harness", "torch", "numpy", "python", "platform", "cpu", "device", "num_threads")
-    found: Counter[tuple[Any, ...]] = Counter()
-    for entry in ledger.document["records"]:
-        environment = ledger.document["files"][entry["file"]]["environment"]
-        found[tuple(environment[key] for key in keys)] += 1
     rows = [
-        [*(words(value) for value in values), Cell(text=str(count), value=count)] for values, count in found.items()
+        [*(words(value) for value in each["values"]), ledger.computed(f"environments.{at}.records", "count")]
+        for at, each in enumerate(ledger.document["environments"])
     ]
-    return Sheet(
-        title="Environments",
-        columns=columns(*(key.replace("num_", "") for key in keys), "records", numbers="records"),
-        rows=rows,
-    )
+    names = [key.removeprefix("num_") for key in ENVIRONMENT_KEYS]
+    return Sheet(title="Environments", columns=columns(*names, "records", numbers="records"), rows=rows)
 
 
 def inputs_sheet(ledger: Ledger) -> Sheet:

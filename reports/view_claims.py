@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.ledger import Cell, Ledger, Sheet, columns, words
+from reports.ledger import Cell, Ledger, Sheet, columns, without_empty, words
 
 VERDICT_WORDS = {
     "confirmed": ("holds", "hold"),
@@ -104,7 +104,10 @@ def claim_cards(ledger: Ledger) -> Iterator[ClaimCard]:
             each for each in ledger.document["responses"] if (each["kind"], each["subject"]) == ("claim", claim["name"])
         ]
         yield ClaimCard(
-            claim=claim, anchor=f"claim-{claim['name']}", sheets=list(_sheets(ledger, index, claim)), replies=replies
+            claim=claim,
+            anchor=f"claim-{claim['name']}",
+            sheets=[without_empty(sheet) for sheet in _sheets(ledger, index, claim)],
+            replies=replies,
         )
 
 

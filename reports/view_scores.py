@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reports.ledger import NONE_TEXT, Cell, Column, Ledger, Sheet, columns, words
 
 Fields = Mapping[str, Any]
+_NUM_SHADES = 7
 # heading, key of a contender, style, meaning
 _COLUMNS = (
     ("bits/byte", "mean_bpb", "bpb", "mean over seeds, test split, scored from the stored file"),
@@ -28,11 +30,19 @@ _COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bar:
-    """A bar of stored bytes: the contender, its total, and each part with its share of the largest total."""
+    """A bar of stored bytes.
+
+    Attributes:
+        name: of the contender.
+        total: bytes of its file.
+        parts: every part with its share of the largest total of the group.
+        segments: what is drawn: the shares of the parts that have a shade, then of all others together.
+    """
 
     name: str
     total: Cell
     parts: Sequence[tuple[str, Cell, float]]
+    segments: Sequence[float] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +55,7 @@ class GroupView:
         conditions: on what text, in which mode, on which machine.
         sheets: contenders, pairs, seeds, tuning.
         bars: stored bytes by part.
-        part_names: of all bars, in the order of the first.
+        part_names: those that have a shade, by their bytes over all bars; then "other".
         notes: what to beware of.
         command: repeats it.
     """
@@ -63,14 +73,14 @@ class GroupView:
 def group_views(ledger: Ledger) -> Iterator[GroupView]:
     """Yield the tables, comparisons first."""
     for index, group in enumerate(ledger.document["groups"]):
-        bars = list(_bars(ledger, index, group))
+        names, bars = _shade(list(_bars(ledger, index, group)))
         yield GroupView(
             group=group,
             headline=_headline(group),
             conditions=list(_conditions(ledger, index, group)),
             sheets=list(_sheets(ledger, index, group)),
             bars=bars,
-            part_names=list(dict.fromkeys(part for bar in bars for part, *_ in bar.parts)),
+            part_names=names,
             notes=list(_notes(group)),
             command=_command(ledger, group),
         )
@@ -121,21 +131,19 @@ def _sheets(ledger: Ledger, index: int, group: Fields) -> Iterator[Sheet]:
 
 
 def _contenders_sheet(ledger: Ledger, index: int, group: Fields) -> Sheet:
-    shown = [each for each in _COLUMNS if any(one[each[1]] is not None for one in group["contenders"])]
+    contenders = group["contenders"]
+    shown = [each for each in _COLUMNS if any(one[each[1]] is not None for one in contenders)]
+    has_front = "artifact_bytes" not in group.get("matched", ())
     rows = []
-    for at, each in enumerate(group["contenders"]):
-        path = f"groups.{index}.contenders.{at}"
-        numbers = [ledger.computed(f"{path}.{key}", style) for _, key, style, _ in shown]
-        front = "on the front" if each["is_on_front"] else ""
-        rows.append([words(each["name"]), *numbers, words(front)])
+    for at, each in enumerate(contenders):
+        numbers = [ledger.computed(f"groups.{index}.contenders.{at}.{key}", style) for _, key, style, _ in shown]
+        front = [words("yes" if each["is_on_front"] else "")] if has_front else []
+        rows.append([words(each["name"]), *numbers, *front])
     heads = [Column(name=name, is_number=True, hint=hint) for name, _, _, hint in shown]
+    front_head = Column(name="front", hint="no other one is better in both bits/byte and file bytes")
     return Sheet(
         title="Scores and costs",
-        columns=[
-            Column(name="contender"),
-            *heads,
-            Column(name="Pareto", hint="no other one is better in both bits/byte and file bytes"),
-        ],
+        columns=[Column(name="contender"), *heads, *([front_head] if has_front else [])],
         rows=rows,
     )
 
@@ -154,11 +162,10 @@ def _seeds_sheet(ledger: Ledger, index: int, group: Fields) -> Sheet:
             for seed in seeds
         ]
         low, high = (ledger.computed(f"{path}.{key}", "bpb") for key in ("low_bpb", "high_bpb"))
-        count = Cell(text=f"{len(runs)}", value=len(runs))
         rows.append(
             [
                 words(each["name"]),
-                count,
+                ledger.computed(f"{path}.n", "count"),
                 *own,
                 ledger.computed(f"{path}.mean_bpb", "bpb"),
                 ledger.computed(f"{path}.sd_bpb", "bpb"),
@@ -198,8 +205,9 @@ def _relations_sheet(ledger: Ledger, index: int, group: Fields) -> Sheet:
         title="Pairs, bits/byte",
         columns=columns(*names, numbers="|".join(names[2:9])),
         rows=rows,
-        note="Below zero A is better. 95% intervals over seeds (paired) and over the test text (block bootstrap); p by both "
-        "errors, corrected for the number of pairs (Holm); visible: the smallest difference that these seeds would settle.",
+        note="Below zero A is better. 95% intervals over seeds (paired) and over the test text (block bootstrap); p by "
+        "both errors, corrected for the number of pairs (Holm); visible: the smallest difference that these seeds "
+        "would settle.",
     )
 
 
@@ -231,6 +239,21 @@ def _bars(ledger: Ledger, index: int, group: Fields) -> Iterator[Bar]:
         if parts:
             parts.sort(key=lambda part: -part[2])
             yield Bar(name=each["name"], total=ledger.computed(f"{path}.artifact_bytes", "count"), parts=parts)
+
+
+def _shade(bars: Sequence[Bar]) -> tuple[list[str], list[Bar]]:
+    """Give the largest parts a shade of their own: more than a few could not be told apart."""
+    totals: Counter[str] = Counter()
+    for bar in bars:
+        totals.update({part: share for part, _, share in bar.parts})
+    names = sorted(totals, key=lambda part: (-totals[part], part))
+    shaded, rest = names[:_NUM_SHADES], names[_NUM_SHADES:]
+    drawn = []
+    for bar in bars:
+        shares = {part: share for part, _, share in bar.parts}
+        other = [sum(shares.get(name, 0.0) for name in rest)] if rest else []
+        drawn.append(replace(bar, segments=[*(shares.get(name, 0.0) for name in shaded), *other]))
+    return [*shaded, *([f"{len(rest)} others"] if rest else [])], drawn
 
 
 def _notes(group: Fields) -> Iterator[str]:

@@ -186,11 +186,12 @@ class Report:
             return 3
         return int(self.verdict(self.findings) == "fail")
 
-    def document(self, command: str) -> dict[str, JSON]:
+    def document(self, command: str, *, with_passes: bool = True) -> dict[str, JSON]:
         """Return the report as one JSON document.
 
         Args:
             command: the command line that made it.
+            with_passes: whether to list the findings that passed; they are counted in any case.
         """
         return {
             "schema": FINDINGS_SCHEMA_VERSION,
@@ -201,7 +202,7 @@ class Report:
             "rule_changes": list(self.rule_changes),
             "summary": cast("dict[str, JSON]", self.summary()),
             "records": [self._row_to_json(row) for row in self.rows],
-            "findings": [finding.to_json() for finding in self.findings],
+            "findings": [each.to_json() for each in self.findings if with_passes or each.status != "pass"],
             "internal_errors": [asdict(error) for error in self.internal_errors],
         }
 

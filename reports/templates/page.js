@@ -56,50 +56,60 @@
     });
   });
 
-  // Filters of the claims.
-  const filters = byId("filters");
-  const fields = { text: byId("f-text"), source: byId("f-source"), verdict: byId("f-verdict"), kind: byId("f-kind") };
-  const rows = all("#claims-table tbody tr");
-  const cards = new Map(all("#claim-cards details").map((card) => [card.dataset.card, card]));
-  const texts = new Map(rows.map((row) => [row, `${row.textContent} ${cards.get(row.dataset.card).textContent}`.toLowerCase()]));
-  const applyFilters = () => {
-    const words = fields.text.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let shown = 0;
-    rows.forEach((row) => {
-      const isShown = words.every((word) => texts.get(row).includes(word))
-        && (!fields.source.value || row.dataset.sourceId === fields.source.value)
-        && (!fields.verdict.value || row.dataset.verdict === fields.verdict.value)
-        && (!fields.kind.value || row.dataset.kinds.split(",").includes(fields.kind.value));
-      row.hidden = !isShown;
-      cards.get(row.dataset.card).hidden = !isShown;
-      shown += isShown;
-    });
-    byId("f-count").value = shown === rows.length ? `all ${shown}` : `${shown} of ${rows.length}`;
+  // Filters of the claims, where there are some.
+  const claimFilters = () => {
+    const filters = byId("filters");
+    if (!filters) return () => {};
+    const fields = { text: byId("f-text"), source: byId("f-source"), verdict: byId("f-verdict"), kind: byId("f-kind") };
+    const rows = all("#claims-table tbody tr");
+    const cards = new Map(all("#claim-cards details").map((card) => [card.dataset.card, card]));
+    const texts = new Map(rows.map((row) => [row, `${row.textContent} ${cards.get(row.dataset.card).textContent}`.toLowerCase()]));
+    const applyFilters = () => {
+      const words = fields.text.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let shown = 0;
+      rows.forEach((row) => {
+        const isShown = words.every((word) => texts.get(row).includes(word))
+          && (!fields.source.value || row.dataset.sourceId === fields.source.value)
+          && (!fields.verdict.value || row.dataset.verdict === fields.verdict.value)
+          && (!fields.kind.value || row.dataset.kinds.split(",").includes(fields.kind.value));
+        row.hidden = !isShown;
+        cards.get(row.dataset.card).hidden = !isShown;
+        shown += isShown;
+      });
+      byId("f-count").value = shown === rows.length ? `all ${shown}` : `${shown} of ${rows.length}`;
+    };
+    filters.hidden = false;
+    filters.addEventListener("input", applyFilters);
+    filters.addEventListener("reset", () => setTimeout(applyFilters));
+    applyFilters();
+    const preset = (name, value) => { filters.reset(); fields[name].value = value; applyFilters(); };
+    all("a[data-verdict]").forEach((link) => link.addEventListener("click", () => preset("verdict", link.dataset.verdict)));
+    all("a[data-source-id]").forEach((link) => link.addEventListener("click", () => preset("source", link.dataset.sourceId)));
+    return () => { filters.reset(); applyFilters(); };
   };
-  filters.hidden = false;
-  filters.addEventListener("input", applyFilters);
-  filters.addEventListener("reset", () => setTimeout(applyFilters));
-  applyFilters();
-  const preset = (name, value) => { filters.reset(); fields[name].value = value; applyFilters(); };
-  all("a[data-verdict]").forEach((link) => link.addEventListener("click", () => preset("verdict", link.dataset.verdict)));
-  all("a[data-source-id]").forEach((link) => link.addEventListener("click", () => preset("source", link.dataset.sourceId)));
+  const clearClaims = claimFilters();
 
   // Search of the records.
-  const recordCards = all("#record-cards > details");
-  const recordText = byId("r-text");
-  const recordTexts = recordCards.map((card) => card.textContent.toLowerCase());
-  const filterRecords = () => {
-    const words = recordText.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let shown = 0;
-    recordCards.forEach((card, at) => {
-      card.hidden = !words.every((word) => recordTexts[at].includes(word));
-      shown += !card.hidden;
-    });
-    byId("r-count").value = shown === recordCards.length ? `all ${shown}` : `${shown} of ${recordCards.length}`;
+  const recordSearch = () => {
+    const field = byId("r-text");
+    if (!field) return () => {};
+    const cards = all("#record-cards > details");
+    const texts = cards.map((card) => card.textContent.toLowerCase());
+    const apply = () => {
+      const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let shown = 0;
+      cards.forEach((card, at) => {
+        card.hidden = !words.every((word) => texts[at].includes(word));
+        shown += !card.hidden;
+      });
+      byId("r-count").value = shown === cards.length ? `all ${shown}` : `${shown} of ${cards.length}`;
+    };
+    byId("record-filter").hidden = false;
+    field.addEventListener("input", apply);
+    apply();
+    return () => { field.value = ""; apply(); };
   };
-  byId("record-filter").hidden = false;
-  recordText.addEventListener("input", filterRecords);
-  filterRecords();
+  const clearRecords = recordSearch();
 
   all("form").forEach((form) => form.addEventListener("submit", (event) => event.preventDefault()));
 
@@ -110,7 +120,7 @@
     const target = id && byId(id);
     const card = target && target.closest("details");
     if (!card) return;
-    if (card.hidden) { filters.reset(); recordText.value = ""; applyFilters(); filterRecords(); }
+    if (card.hidden) { clearClaims(); clearRecords(); }
     for (let each = card; each; each = each.parentElement.closest("details")) each.open = true;
     card.querySelector("summary").focus({ preventScroll: true });
     card.scrollIntoView({ block: "start" });
@@ -120,8 +130,8 @@
 
   // On paper everything is open.
   let opened = [];
-  addEventListener("beforeprint", () => { opened = all("details:not([open])"); opened.forEach((each) => { each.open = true; }); });
-  addEventListener("afterprint", () => { opened.forEach((each) => { each.open = false; }); });
+  addEventListener("beforeprint", () => { all("details:not([open])").forEach((each) => { each.open = true; opened.push(each); }); });
+  addEventListener("afterprint", () => { opened.forEach((each) => { each.open = false; }); opened = []; });
 
   // Commands can be copied.
   if (navigator.clipboard) {
