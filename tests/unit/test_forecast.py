@@ -194,7 +194,7 @@ def meta_network(method: str) -> torch.nn.Module:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
-    "name", ["dense", "legendre", "recursive", "mpo", "low_rank", "procrustes", "pruning", "quantised"]
+    "name", ["dense", "legendre", "recursive", "mpo", "low_rank", "procrustes", "pruning", "quantised", "slicing"]
 )
 def test_activations_are_those_of_a_real_pass(name: str, precision: str) -> None:
     method, settings = at(name, f"train.precision={precision}")
