@@ -11,7 +11,7 @@ from harness.errors import UsageError
 from harness.tables import Table, View, fmt, shares_table
 
 if TYPE_CHECKING:
-    from harness.records.schema import EnvironmentPart, EvalModePart, MetricsPart, Record
+    from harness.records.schema import BesidePart, EnvironmentPart, EvalModePart, MetricsPart, Record
 
 SPLITS = {"test": "test", "tune": "tune", "tune_before_export": "tune, before export"}
 
@@ -136,6 +136,8 @@ def _full_tables(found: Found) -> Iterator[Table]:
     scores = {name: metrics for name, metrics in scores.items() if metrics is not None}
     if scores:
         yield _scores_table(scores)
+    if record.beside:
+        yield _beside_table(record.beside)
     if record.artifact is not None:
         yield shares_table("stored bytes by part", record.artifact.parts, unit="bytes")
     if record.time is not None:
@@ -148,6 +150,28 @@ def _full_tables(found: Found) -> Iterator[Table]:
             "data": record.time.data_seconds,
         }
         yield shares_table("time by part", seconds, unit="seconds", digits=1)
+
+
+def _beside_table(beside: Sequence[BesidePart]) -> Table:
+    """Show what a compression has to beat at its total of stored parameters."""
+    rows = [
+        (
+            row.name,
+            fmt(row.num_params),
+            fmt(row.relative_error, 3),
+            fmt(row.perplexity, 3),
+            "-" if row.more_nats is None else f"{row.more_nats:+.4f} +- {row.more_nats_error:.4f}",
+            fmt(row.seconds, 1),
+        )
+        for row in beside
+    ]
+    return Table(
+        title="beside it at no more stored parameters, windows of the tune split; relative error of the weights; "
+        "nats/token more than the record's own way +- one standard error",
+        columns=("way", "parameters", "error", "perplexity", "more nats", "seconds"),
+        rows=rows,
+        right=frozenset(range(1, 6)),
+    )
 
 
 def _scores_table(scores: Mapping[str, MetricsPart]) -> Table:

@@ -20,6 +20,7 @@ import torch
 
 from harness.artifact.container import ArtifactSummary, PlannedTensor, write_artifact
 from harness.artifact.params import decoder_closure_bytes, plugin_bytes
+from harness.beside import measure_beside
 from harness.errors import RunError
 from harness.evaluate import score_network
 from harness.job import Job
@@ -86,12 +87,14 @@ def train_and_export(job: Job) -> None:
             contended = None if kernel is None else drifted(kernel, kernel_seconds(ranks.device))
             if is_resumed and not contended:
                 contended = None  # of the machine before the stop nothing is known
+            beside = measure_beside(job)
             clock.finish()
         _say_overrun(job)
         log.write("eval", split="tune_before_export", step=clock.num_steps, **before_export)
     fields = job.record.fields
     fields["contended"] = contended
     fields["metrics"] = {"tune_before_export": before_export}
+    fields["beside"] = [row.model_dump() for row in beside]
     fields["artifact"] = _artifact_fields(job, summary)
     fields["params"] = _params_fields(job, summary, network)
     fields["progress"] = _progress_fields(job, clock, trainer.step_seconds)

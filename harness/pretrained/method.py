@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,10 @@ from harness.method import ExportSettings, Method, ParamCounts, ParamGroup, Role
 from harness.pretrained.architecture import make_empty_model
 from harness.pretrained.network import PretrainedNetwork, fill_network
 from harness.pretrained.residual import ResidualModel
+from harness.records.schema import BesidePart
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class PretrainedSettings(Settings):
@@ -48,6 +52,18 @@ class PretrainedMethod(Method):
 
         None where that is what it holds, so that its parts are asked.
         """
+
+    def beside(
+        self, model: PreTrainedModel, calibrate: Callable[[int], Tensor], windows_BT: Tensor
+    ) -> Sequence[BesidePart]:
+        """Compress copies of the model in the ways that this one has to beat, for the record to show; none by default.
+
+        Args:
+            model: as it was before the compression.
+            calibrate: returns the first tokens of training (B, T), at least so many.
+            windows_BT: token ids of the tune split, for perplexities.
+        """
+        return ()
 
     def build(self) -> PretrainedNetwork:
         """Make the network without numbers, on the meta device."""

@@ -247,6 +247,22 @@ class AncestorPart(Part):
         return self
 
 
+class BesidePart(Part):
+    """A way to compress the pretrained model that the record's own has to beat, at its total of stored parameters.
+
+    `perplexity` a token, `more_nats` than the record's own way (mean over windows of the tune split) with the standard
+    error over windows as `more_nats_error`; null where there is nothing to score or to pair.
+    """
+
+    name: str
+    num_params: Count
+    relative_error: Annotated[float, Field(ge=0, le=1e40)] | None
+    perplexity: Annotated[float, Field(ge=0, le=1e40)] | None
+    more_nats: float | None
+    more_nats_error: Annotated[float, Field(ge=0, le=1e40)] | None
+    seconds: Seconds
+
+
 class SealPart(Part):
     """What a run was made to decide, fixed before its training.
 
@@ -298,6 +314,7 @@ class Record(Part):
     environment: EnvironmentPart
     earlier_environments: list[EnvironmentPart] = []
     lineage: list[AncestorPart] = []
+    beside: list[BesidePart] = []
     seal: SealPart | None = None
     contended: bool | None = None
     files: dict[str, FilePart] = {}

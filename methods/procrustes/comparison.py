@@ -29,6 +29,8 @@ from methods.procrustes.weighting import Choice, Weighting
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+ROTATION = "rotation"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComparisonSettings:
@@ -120,7 +122,7 @@ class _Comparison:
     def rows(self) -> tuple[Row, ...]:
         settings = self._settings
         dense = self._folded()
-        rotation = self._compressed("rotation", settings.choose, settings.solve, settings.weighting, settings.skips)
+        rotation = self._compressed(ROTATION, settings.choose, settings.solve, settings.weighting, settings.skips)
         total = rotation.num_params
 
         def fixed(name: str, by_share: ByShare, weighting: Weighting) -> Row:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from harness.pretrained.network import PretrainedNetwork
 from harness.pretrained.parts import DenseSkip
 from harness.pretrained.residual import Place, ResidualModel, iterate_linears
 from harness.pretrained.unrotate import keep_means_out
+from harness.records.schema import BesidePart
 from methods.procrustes.classes import BlockLowRank, Exact, Kronecker, LowRank, Monarch, StructuredClass
+from methods.procrustes.comparison import ROTATION, ComparisonSettings, Row, fair_comparison
 from methods.procrustes.compress import (
     Skips,
     Solver,
@@ -31,7 +33,12 @@ from methods.procrustes.compress import (
 from methods.procrustes.layer import StructuredLinear
 from methods.procrustes.skips import CayleySkip
 from methods.procrustes.solver import SolverOptions
-from methods.procrustes.weighting import Weighting
+from methods.procrustes.weighting import Choice, Weighting
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+MAX_SHARE = 0.999  # a share of 1 keeps the matrix as it is
 
 _SOLVERS: Mapping[str, Callable[[], Solver]] = {
     "principal": lambda: by_principal_basis,
@@ -60,6 +67,9 @@ class PretrainedProcrustesSettings(PretrainedSettings):
         "dense", description="matrices between the bases: dense, cayley, one shared basis, none (no rotation)"
     )
     calibration_tokens: PositiveInt = Field(65_536, description="training tokens that errors are weighted on")
+    comparison: bool = Field(
+        True, description="compress copies in the ways that a rotation has to beat, and put them into the record"
+    )
 
     def structure_of(self, place: Place, rows: int, columns: int) -> StructuredClass:
         """Return the class of the weight at a place, oriented with the residual features as rows.
@@ -74,6 +84,10 @@ class PretrainedProcrustesSettings(PretrainedSettings):
         if self.share and terms * unit.num_params >= rows * columns:
             return Exact(rows, columns)
         return self._make(rows, columns, terms)
+
+    def by_share(self, share: float) -> Choice:
+        """Return the choice of classes of this structure with at most a share of each map's numbers."""
+        return self.model_copy(update={"share": min(share, MAX_SHARE)}).structure_of
 
     def _make(self, rows: int, columns: int, terms: int) -> StructuredClass:
         if self.structure == "low_rank":
@@ -119,6 +133,30 @@ class PretrainedProcrustes(PretrainedMethod):
         self._fill_skips(residual, lambda: _identity_skip(settings.skips, residual))
         keep_means_out(residual)
         return PretrainedNetwork(residual)
+
+    def beside(
+        self, model: PreTrainedModel, calibrate: Callable[[int], Tensor], windows_BT: Tensor
+    ) -> Sequence[BesidePart]:
+        """Compare with no rotation, SVDs, slicing and Gaussian weights at the same total (`fair_comparison`)."""
+        settings = self.settings
+        if not settings.comparison or settings.skips == "none":
+            return ()
+        rows = fair_comparison(
+            model,
+            ComparisonSettings(
+                choose=settings.structure_of,
+                skips=settings.skips,
+                solve=_SOLVERS[settings.solver](),
+                weighting=settings.weighting,
+                by_share=settings.by_share,
+                exact_roles=settings.exact_roles,
+                seed=torch.initial_seed(),
+            ),
+            calibration_BT=calibrate(settings.calibration_tokens),
+            test_BT=windows_BT,
+        )
+        own = next(row for row in rows if row.name == ROTATION)
+        return [_describe(row, own) for row in rows]
 
     def shape(self, residual: ResidualModel) -> None:
         """Put empty factors, matrices between bases and the head's in their places."""
@@ -182,6 +220,20 @@ def _blank_skip(skips: Skips, width: int) -> nn.Module:
     if skips == "dense":
         return DenseSkip(torch.empty(width, width, device="meta"))
     return CayleySkip.of_shape(width)
+
+
+def _describe(row: Row, own: Row) -> BesidePart:
+    is_paired = row is not own and len(row.window_nats) > 1
+    more_nats, interval = row.more_nats_than(own) if is_paired else (None, None)
+    return BesidePart(
+        name=row.name,
+        num_params=row.num_params,
+        relative_error=row.relative_error,
+        perplexity=row.perplexity,
+        more_nats=more_nats,
+        more_nats_error=interval.standard_error if interval else None,
+        seconds=row.seconds,
+    )
 
 
 METHOD = PretrainedProcrustes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from harness.records.native import read_record
 
 transformers = pytest.importorskip("transformers", reason="needs the extra hf")
 
-TINY = ["--preset", "tiny", "--set", "train.context=32", "--set", "train.batch_tokens=32"]
+ALONE = ["--set", "comparison=false"]
+CONTEXT = ["--preset", "tiny", "--set", "train.context=32", "--set", "train.batch_tokens=32"]
+TINY = [*CONTEXT, *ALONE]
 RUN = ["run", "--method", "procrustes", *TINY, "--set", "train.micro_batch_tokens=32"]
 
 
@@ -63,6 +66,25 @@ def test_the_record_says_where_it_comes_from_and_verifies(
     shown = capsys.readouterr().out
     assert "tiny-opt, a pretrained model" in shown
     assert "perplexity" in shown
+
+
+def test_a_run_ends_with_what_it_has_to_beat(
+    model: Path, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "opt"
+    run = ["run", "--method", "procrustes", *CONTEXT, "--set", "train.micro_batch_tokens=32", "--set", "share=0.7"]
+    more = ["--set", "calibration_tokens=64", "--eval-mode", "disjoint"]
+    assert run_command([*run, "--model", str(model), "--data", data, *more, "--out", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    rows = {row.name: row for row in read_record(folder).beside}
+    own, dense = rows.pop("rotation"), rows.pop("dense")
+    assert {"no rotation", "truncated SVD", "whitened SVD", "slicing", "the same of Gaussian weights"} <= rows.keys()
+    assert all(row.num_params <= own.num_params < dense.num_params for row in rows.values())
+    assert own.more_nats is None
+    assert dense.more_nats is not None
+    assert math.log(dense.perplexity / own.perplexity) == pytest.approx(dense.more_nats)
+    assert all(name in shown for name in ("no rotation", "truncated SVD", "slicing"))
+    assert run_command(["verify", str(folder), "--level", "decode"]) == 0
 
 
 def test_the_disjoint_score_is_the_perplexity_of_the_usual_recipe(record: Path, data: str) -> None:
