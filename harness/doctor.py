@@ -16,6 +16,7 @@ from harness.provenance import cpu_name, has_module
 EXTRAS = {
     "train": ("torch", "datasets", "sentencepiece"),
     "hf": ("transformers",),
+    "tasks": ("lm_eval",),
     "ray": ("ray",),
     "report": ("matplotlib", "jinja2"),
 }

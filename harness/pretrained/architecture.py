@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from harness.errors import ArtifactError, suggest
+from harness.errors import ArtifactError, HarnessError, suggest
 from harness.pretrained.families import FAMILIES, find_family
 
 if TYPE_CHECKING:
@@ -48,7 +48,10 @@ def make_config(architecture: Mapping[str, Any]) -> Any:
         bound = _MAX_LAYERS if key == "num_hidden_layers" else _MAX_NUMBER
         if isinstance(value, int) and abs(value) > bound:
             raise ArtifactError(f"architecture.{key} is {value}, beyond {bound}")
-    config = AutoConfig.for_model(kind, **values)
+    try:
+        config = AutoConfig.for_model(kind, **values)
+    except Exception as error:  # its checks of types raise kinds of their own
+        raise ArtifactError(f"architecture: no {kind} model has such values ({_first_line(error)})") from error
     find_family(config)
     return config
 
@@ -68,6 +71,15 @@ def make_empty_model(architecture: Mapping[str, Any]) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     config, maker = make_config(architecture), cast(Any, AutoModelForCausalLM)
-    with torch.device("meta"):
-        model = maker.from_config(config, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False)
+    try:
+        with torch.device("meta"):
+            model = maker.from_config(config, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False)
+    except HarnessError:  # of who watches over the size of what is built
+        raise
+    except Exception as error:  # a module takes its sizes as they come
+        raise ArtifactError(f"architecture: no model can be made of it ({_first_line(error)})") from error
     return cast("PreTrainedModel", model.eval())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

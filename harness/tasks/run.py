@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UsageError, suggest
+from harness.errors import DataError, UsageError, suggest
 from harness.loading import load_artifact
 from harness.tasks.model import RecordModel
 
@@ -81,7 +81,8 @@ def run_tasks(artifact: Path, asked: str, *, device: str, limit: int | None = No
         limit: documents of each task; None for all.
 
     Raises:
-        UsageError: a task cannot be found, or its data cannot be had.
+        UsageError: a task cannot be found, or lm-evaluation-harness cannot run it.
+        DataError: the data of a task cannot be had.
         ArtifactError: the file makes no network.
     """
     from lm_eval.evaluator import simple_evaluate
@@ -94,7 +95,12 @@ def run_tasks(artifact: Path, asked: str, *, device: str, limit: int | None = No
         )
     except (UsageError, KeyboardInterrupt):
         raise
-    except (OSError, ValueError, KeyError) as error:
+    except OSError as error:  # among them what datasets raises where the hub cannot be reached
+        raise DataError(
+            f"--tasks {asked}: the data of a task cannot be had ({_first_line(error)}). Fetch it once with a network, "
+            "or give a task file with data_files of your own"
+        ) from error
+    except (ValueError, KeyError) as error:
         raise UsageError(f"--tasks {asked}: lm-evaluation-harness cannot run it ({_first_line(error)})") from error
     return list(_read_scores(results))
 

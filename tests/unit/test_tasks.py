@@ -177,6 +177,15 @@ def test_a_local_task_on_a_record(record: Path, task_file: Path, capsys: pytest.
     assert "2 PARTIAL" in capsys.readouterr().out
 
 
+def test_data_that_cannot_be_had_ends_with_its_own_exit_code(
+    record: Path, task_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = tmp_path / "absent.yaml"
+    absent.write_text(task_file.read_text().replace("data.jsonl", "absent.jsonl"))
+    assert run_command(["evaluate", str(record), "--tasks", str(absent), "--device", "cpu"]) == 4
+    assert "the data of a task cannot be had" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_what_cannot_be_run_is_said_in_one_line(
     record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,6 +141,18 @@ def test_a_header_of_a_stranger_is_refused() -> None:
     ):
         with pytest.raises(ArtifactError):
             rebuild_config(described | change)
+    for change in (
+        {"hidden_size": "wide"},
+        {"vocab_size": 2.5},
+        {"num_attention_heads": 0},
+        {"hidden_act": "nope"},
+        {"pad_token_id": 1 << 20},
+        {"rope_parameters": {"rope_type": "nope", "rope_theta": 1.0}},
+        {"rope_parameters": {"rope_type": "yarn", "factor": "x"}},
+    ):
+        with pytest.raises(ArtifactError) as error:
+            make_empty_model(described | change)
+        assert "\n" not in str(error.value)
 
 
 def test_tensors_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -138,6 +138,24 @@ def test_a_record_of_the_backbone_cannot_be_exported(
     assert not (tmp_path / "hf").exists()
 
 
+def test_an_interrupted_compression_goes_on_with_the_same_model_only(
+    record: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(record, tmp_path / "interrupted")
+    (folder / "artifact.bin").unlink()
+    fields = json.loads((folder / "record.json").read_text())
+    begun = {"status": "interrupted", "artifact": None, "params": None, "metrics": {}, "files": {}}
+    (folder / "record.json").write_text(json.dumps(fields | begun))
+    other = json.loads(json.dumps(fields | begun))
+    other["lineage"][0]["artifact_sha256"] = "0" * 64
+    odd = shutil.copytree(folder, tmp_path / "odd")
+    (odd / "record.json").write_text(json.dumps(other))
+    assert run_command(["run", "--resume", str(odd)]) == 1
+    assert "is not the model that it was begun from" in capsys.readouterr().err
+    assert run_command(["run", "--resume", str(folder)]) == 0
+    assert (folder / "artifact.bin").read_bytes() == (record / "artifact.bin").read_bytes()
+
+
 def test_a_lineage_that_hides_the_model_is_found(
     record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,6 +241,7 @@ def test_models_that_are_refused(spoil: Any, kind: type[Exception], said: str, m
         (["--method", "procrustes", "--from", "records/x"], "two beginnings of one run"),
         (["--method", "procrustes", "--budget", "10steps"], "nothing is trained; give a time"),
         (["--method", "procrustes", "--preset", "huge"], "no preset for pretrained models 'huge'"),
+        (["--method", "procrustes", "--set", "parts=5"], "does not divide 24 x 24"),
         (["--method", "procrustes", "--set", "width=64"], "--set width: no such setting"),
         (["--method", "procrustes", "--target-params", "1000"], "widths, which a pretrained model has already"),
         (["--method", "procrustes", "--tokenizer", "sp1024"], "a pretrained model has its own"),
