@@ -10,14 +10,12 @@ holds `log.jsonl`, one line a trained candidate: a search that was stopped goes 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from harness.cli import run_command
 from harness.errors import HarnessError, UsageError
 from harness.record_lock import hold_folder
 from harness.tables import Table, fmt
@@ -29,29 +27,9 @@ from methods.generator_search.parsing import parse
 from methods.generator_search.resizing import fit
 from methods.generator_search.target import Target, find_target
 from methods.generator_search.trial import Bench
+from methods.generator_search.winners import make_winner
 
 SHOWN = 10
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Winner:
-    """A record of a winner.
-
-    Attributes:
-        rank: in the search, from 1.
-        expression: its text.
-        folder: of the record.
-        test_bpb: bits per byte of the test split.
-        stored_params: numbers in its file.
-        artifact_bytes: size of its file.
-    """
-
-    rank: int
-    expression: str
-    folder: str
-    test_bpb: float
-    stored_params: int
-    artifact_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,7 +127,7 @@ def run_search(course: Course, out: Path, *, num_workers: int, num_winners: int)
         outcome = search.run()
     last_steps = ladder.steps(len(ladder.num_candidates) - 1)
     winners = [
-        _make_winner(course.bench, out, rank, standing.expression, last_steps)
+        make_winner(course.bench, out, rank, standing.expression, last_steps)
         for rank, standing in enumerate(outcome.ranking[:num_winners], start=1)
     ]
     return {
@@ -174,53 +152,6 @@ def _describe(standing: Standing, course: Course) -> dict[str, Any]:
         "expression_params": course.target.count(tree),
         "factor": course.target.factor(tree),
     }
-
-
-def _make_winner(bench: Bench, out: Path, rank: int, expression: str, num_steps: int) -> Winner:
-    """Train a winner at a seed that no trial had, or go on with its record, or read it where it is complete."""
-    from harness.records.native import RECORD_FILE, read_config, read_record
-
-    folder = out / f"winner{rank}"
-    if not (folder / RECORD_FILE).exists():
-        sets = [word for text in (*bench.overrides, f"expression={expression}") for word in ("--set", text)]
-        tokenizer = ["--tokenizer", bench.tokenizer] if bench.tokenizer else []
-        place = ["--data-dir", bench.data_dir] if bench.data_dir else []
-        request = ["--method", "generator_search", "--preset", bench.preset, "--data", bench.data, *tokenizer, *sets]
-        _run(
-            [
-                "run",
-                *request,
-                "--budget",
-                f"{num_steps}steps",
-                "--seed",
-                str(bench.seed + 1),
-                "--out",
-                str(folder),
-                *place,
-            ]
-        )
-    elif read_record(folder).status != "complete":
-        _run(["run", "--resume", str(folder), *(["--data-dir", bench.data_dir] if bench.data_dir else [])])
-    record = read_record(folder)
-    made = cast("dict[str, Any]", read_config(folder)["model"])["expression"]
-    if made != expression:
-        raise UsageError(f"{folder} is a record of {made!r:.80}, not of {expression!r:.80}; choose another --out")
-    assert record.metrics.test is not None and record.params is not None and record.artifact is not None
-    return Winner(
-        rank=rank,
-        expression=expression,
-        folder=folder.name,
-        test_bpb=record.metrics.test.val_bpb,
-        stored_params=record.params.stored,
-        artifact_bytes=record.artifact.artifact_bytes,
-    )
-
-
-def _run(arguments: list[str]) -> None:
-    with contextlib.redirect_stdout(sys.stderr):
-        code = run_command(arguments)
-    if code:
-        raise SystemExit(code)
 
 
 def _say(message: str) -> None:

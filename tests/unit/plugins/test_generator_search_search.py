@@ -17,6 +17,7 @@ from harness.data.shards import TokenData
 from harness.records.logs import read_log
 from methods.generator_search import search
 from methods.generator_search.parsing import parse
+from methods.generator_search.trial import Bench, Trial, run_trial
 
 TINY = [
     *("width=16", "num_layers=2", "num_heads=2", "num_kv_heads=2", "mlp_width=32", "expression=low_rank(2)"),
@@ -111,6 +112,21 @@ def test_a_finished_search_trains_nothing_again(
     shown = capsys.readouterr().out
     assert "4 times fewer parameters (blocks): 8 expressions in 11 trainings, 1,472 tokens" in shown
     assert f"{ranking(searched)['winners'][0]['test_bpb']:.4f}" in shown
+
+
+def test_a_training_that_fails_is_a_result(small_text: str) -> None:
+    bench = Bench(
+        preset="tiny",
+        overrides=(*TINY, "train.embedding_lr=1e38", "train.scalar_lr=1e38"),
+        data=small_text,
+        tokenizer="bytes",
+        data_dir=None,
+        seed=0,
+        tune_targets=100,
+    )
+    result = run_trial(bench, Trial(expression="low_rank(2)", num_steps=3))
+    assert result.tune_bpb is None
+    assert "the loss is nan at step" in result.failure
 
 
 @pytest.mark.parametrize(
