@@ -13,7 +13,7 @@ expression parses back to it, see `methods.generator_search.parsing`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
 from harness.errors import UsageError
@@ -32,14 +32,14 @@ class Expression:
 
     # Fields that say how large a node is, in the order of its text; a search may change them.
     knob_names: ClassVar[tuple[str, ...]] = ()
+    child_names: ClassVar[tuple[str, ...]] = ()
     name: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        for name in (field.name for field in fields(self)):
-            value = getattr(self, name)
-            if isinstance(value, int) and not self._least <= value <= MAX_KNOB:
-                raise UsageError(f"expression: {self.text}: {name} is {value}, not {self._least} to {MAX_KNOB}")
-        if sum(1 for _ in self.walk()) > MAX_NODES:
+        for size in self.arguments:
+            if not self._least <= size <= MAX_KNOB:
+                raise UsageError(f"expression: {self.text}: {size} is not {self._least} to {MAX_KNOB}")
+        if self.child_names and sum(1 for _ in self.walk()) > MAX_NODES:
             raise UsageError(f"expression: more than {MAX_NODES} parts; write a shorter one")
 
     @property
@@ -54,8 +54,7 @@ class Expression:
     @property
     def children(self) -> tuple[Expression, ...]:
         """Expressions that this one is made of, in the order of its text."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return tuple(value for value in values if isinstance(value, Expression))
+        return tuple([getattr(self, name) for name in self.child_names])
 
     @property
     def varies(self) -> bool:
@@ -90,8 +89,7 @@ class Expression:
         Raises:
             UsageError: their sort does not fit.
         """
-        names = [field.name for field in fields(self) if isinstance(getattr(self, field.name), Expression)]
-        return replace(self, **dict(zip(names, children, strict=True)))
+        return replace(self, **dict(zip(self.child_names, children, strict=True)))
 
     def __str__(self) -> str:
         return self.text
@@ -186,6 +184,7 @@ class Sum(Expression):
 
     left: Expression
     right: Expression
+    child_names: ClassVar[tuple[str, ...]] = ("left", "right")
     name: ClassVar[str] = "+"
 
     @property
@@ -201,6 +200,7 @@ class Product(Expression):
 
     left: Expression
     right: Expression
+    child_names: ClassVar[tuple[str, ...]] = ("left", "right")
     name: ClassVar[str] = "*"
 
     @property
@@ -218,6 +218,7 @@ class MatMul(Expression):
     inner: int
     left: Expression
     right: Expression
+    child_names: ClassVar[tuple[str, ...]] = ("left", "right")
     knob_names: ClassVar[tuple[str, ...]] = ("inner",)
     name: ClassVar[str] = "matmul"
 
@@ -228,6 +229,7 @@ class Scale(Expression):
 
     axis: ScaleAxis
     child: Expression
+    child_names: ClassVar[tuple[str, ...]] = ("child",)
 
     @property
     def head(self) -> str:
@@ -247,6 +249,7 @@ class OverDepth(Expression):
     basis: Basis
     terms: int
     child: Expression
+    child_names: ClassVar[tuple[str, ...]] = ("child",)
     knob_names: ClassVar[tuple[str, ...]] = ("terms",)
 
     def __post_init__(self) -> None:
@@ -270,6 +273,7 @@ class Share(Expression):
 
     layers: int
     child: Expression
+    child_names: ClassVar[tuple[str, ...]] = ("child",)
     knob_names: ClassVar[tuple[str, ...]] = ("layers",)
 
     def __post_init__(self) -> None:

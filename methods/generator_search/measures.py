@@ -79,9 +79,21 @@ def num_without_blocks(low: float, high: float, small: float) -> float:
     return sum(each.table_params >= small for each in matching(low, high))
 
 
+def tokens_a_second(params: float, flops_a_weight: float, flops: float) -> float:
+    """Return tokens a second, one by one, where each weight is generated for each token and no memory is waited for.
+
+    Args:
+        params: weights that a token is multiplied with.
+        flops_a_weight: operations that generate one.
+        flops: operations a second.
+    """
+    return flops / (params * (2 + flops_a_weight))
+
+
 MEASURES: Mapping[str, Callable[..., float]] = {
     "num_configurations": num_configurations,
     "least_table_share": least_table_share,
     "least_block_factor": least_block_factor,
     "num_without_blocks": num_without_blocks,
+    "tokens_a_second": tokens_a_second,
 }

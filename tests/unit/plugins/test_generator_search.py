@@ -43,7 +43,7 @@ def numbers(generator: ExpressionGenerator) -> dict[str, np.ndarray]:
     return {name: value.detach().numpy() for name, value in generator.named_parameters()}
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(expressions())
 def test_a_step_gives_the_gradients_of_weights_made_one_by_one(expression: Expression) -> None:
     generator = make(expression).double()
@@ -62,7 +62,7 @@ def test_a_step_gives_the_gradients_of_weights_made_one_by_one(expression: Expre
             torch.testing.assert_close(parameter.grad, gradient, rtol=1e-9, atol=1e-9)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(expressions())
 def test_operations_by_formula_are_those_that_torch_counts(expression: Expression) -> None:
     generator = make(expression)
@@ -164,7 +164,7 @@ def test_weights_start_as_large_as_dense_ones(text: str) -> None:
     dense = torch.empty(rows, columns)
     uniform_fan_in(dense)
     draws = []
-    for seed in range(12):
+    for seed in range(8):
         torch.manual_seed(seed)
         generator = ExpressionGenerator(parse(text), LAYERS, columns, rows, role="up", std=std)
         draws.append(torch.stack(weights_of(generator)).detach().square().mean().item())
@@ -172,7 +172,7 @@ def test_weights_start_as_large_as_dense_ones(text: str) -> None:
     assert dense.square().mean().item() == pytest.approx(std**2, rel=0.05)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(expressions())
 def test_what_starts_at_zero_still_learns(expression: Expression) -> None:
     generator = make(expression, zero=True)
