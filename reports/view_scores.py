@@ -91,7 +91,9 @@ def _headline(group: Fields) -> str:
         return f"Cannot be compared: {group['problem']}"
     if group["kind"] == "comparison":
         won = (
-            f"{group['winner']} is better than each other one" if group["winner"] else "no contender is better than all"
+            f"{group['winner']} is better than each other one"
+            if group["winner"]
+            else "no contender is shown to be better than each other one"
         )
         return f"One budget for all: {won}."
     first = group["contenders"][0]["name"]
@@ -254,6 +256,34 @@ def _shade(bars: Sequence[Bar]) -> tuple[list[str], list[Bar]]:
         other = [sum(shares.get(name, 0.0) for name in rest)] if rest else []
         drawn.append(replace(bar, segments=[*(shares.get(name, 0.0) for name in shaded), *other]))
     return [*shaded, *([f"{len(rest)} others"] if rest else [])], drawn
+
+
+def trend_sheets(ledger: Ledger) -> Iterator[Sheet]:
+    """Yield for each comparison at several sizes how the difference of each pair goes with size."""
+    names = ("A", "B", "seeds", "slope", "95% from", "to", "p (Holm)", "with size")
+    for index, ladder in enumerate(ledger.document["ladders"]):
+        rows = []
+        for at, each in enumerate(ladder["trends"]):
+            path = f"ladders.{index}.trends.{at}"
+            rows.append(
+                [
+                    words(each["first"]),
+                    words(each["second"]),
+                    ledger.computed(f"{path}.num_seeds", "count"),
+                    ledger.computed(f"{path}.slope", "signed"),
+                    ledger.computed(f"{path}.low", "signed"),
+                    ledger.computed(f"{path}.high", "signed"),
+                    ledger.computed(f"{path}.p_holm", "p"),
+                    words(each["verdict"]),
+                ]
+            )
+        if rows:
+            yield Sheet(
+                title=f"Differences with size: {ladder['folder']}",
+                columns=columns(*names, numbers="|".join(names[2:7])),
+                rows=rows,
+                note="Bits/byte of A - B more for each doubling of the stored parameters, between the sizes run.",
+            )
 
 
 def _notes(group: Fields) -> Iterator[str]:
