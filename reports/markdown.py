@@ -9,7 +9,7 @@ from harness.tables import Table, clean_markdown
 from reports.ledger import Cell, Sheet, columns, words
 from reports.plots import Figure
 from reports.view import Page
-from reports.view_scores import Bar
+from reports.view_bytes import Bar
 
 FIGURES_FOLDER = "figures"
 
