@@ -194,7 +194,7 @@ VerifyDevice = Annotated[str, typer.Option(help="auto, cpu or cuda, for evaluate
 # harness report, harness respond
 ReportPaths = Annotated[
     list[Path],
-    typer.Argument(metavar="RECORDS...", help="Folders of records, comparisons and submissions; files of a sweep."),
+    typer.Argument(metavar="RECORDS", help="Folders of records, comparisons and submissions; files of a sweep."),
 ]
 SiteOut = Annotated[Path, typer.Option("--out", help="Folder of the page; an earlier report in it is replaced.")]
 ReportClaims = Annotated[

@@ -12,7 +12,7 @@ from harness.records.logs import LOG_FILE
 from harness.records.safeio import read_bounded
 
 MAX_CURVE_BYTES = 64 * 2**20
-NUM_POINTS = 36
+NUM_POINTS = 30
 # Neighbouring steps whose median is a point: single steps of late training are mostly noise.
 NUM_NEIGHBOURS = 7
 

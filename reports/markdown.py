@@ -9,7 +9,7 @@ from harness.tables import Table, clean_markdown
 from reports.ledger import Cell, Sheet, columns, words
 from reports.plots import Figure
 from reports.view import Page
-from reports.view_scores import Bar
+from reports.view_bytes import Bar
 
 FIGURES_FOLDER = "figures"
 
@@ -79,6 +79,7 @@ def _comparisons(page: Page) -> Iterator[str]:
         yield from map(_figure, page.figures_of(view.group["slug"]))
         yield "\n".join(f"- {clean_markdown(note)}" for note in view.notes)
         yield f"Repeat: {clean_markdown(view.command)}"
+    yield from map(_table, page.trends)
     yield from map(_figure, page.figures_of(""))
 
 

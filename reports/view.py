@@ -20,7 +20,7 @@ from reports.view_audit import (
 )
 from reports.view_claims import ClaimCard, SourceSummary, claim_cards, claims_sheet, summarise_sources
 from reports.view_records import RecordCard, record_cards, trials_sheet
-from reports.view_scores import GroupView, group_views
+from reports.view_scores import GroupView, group_views, trend_sheets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +34,7 @@ class Page:
         claims: table of all claims.
         cards: a card a claim.
         groups: tables of contenders.
+        trends: of their differences with size.
         figures: of all groups, and those of none.
         records: a card a record.
         trials: of tunings.
@@ -53,6 +54,7 @@ class Page:
     claims: Sheet
     cards: Sequence[ClaimCard]
     groups: Sequence[GroupView]
+    trends: Sequence[Sheet]
     figures: Sequence[Figure]
     records: Sequence[RecordCard]
     trials: Sheet
@@ -86,6 +88,7 @@ def build_page(document: Mapping[str, Any], figures: Sequence[Figure]) -> Page:
         claims=claims_sheet(ledger),
         cards=list(claim_cards(ledger)),
         groups=list(group_views(ledger)),
+        trends=list(trend_sheets(ledger)),
         figures=figures,
         records=list(record_cards(ledger)),
         trials=trials_sheet(ledger),

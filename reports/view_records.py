@@ -178,6 +178,5 @@ def _facts(record: Fields) -> Iterator[tuple[str, str]]:
 def _commands(entry: Fields, record: Fields) -> Iterator[tuple[str, str]]:
     folder = shlex.quote(entry["folder"])
     yield "the run", record["environment"]["command_line"]
-    yield "its files", f"harness verify {folder}"
+    # the levels of verify stand once, under "How to repeat it"
     yield "its score", f"harness verify {folder} --level evaluate"
-    yield "its training", f"harness verify {folder} --level retrain"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from reports.ledger import NONE_TEXT, Cell, Column, Ledger, Sheet, columns, words
+from reports.view_bytes import Bar, byte_bars, shade
 
 Fields = Mapping[str, Any]
-_NUM_SHADES = 7
 # heading, key of a contender, style, meaning
 _COLUMNS = (
     ("bits/byte", "mean_bpb", "bpb", "mean over seeds, test split, scored from the stored file"),
@@ -26,23 +25,6 @@ _COLUMNS = (
     ("seconds", "seconds", "tenths", "wall clock; only where all runs were on one machine"),
     ("peak MB", "peak_memory_bytes", "megabytes", "peak memory of training"),
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bar:
-    """A bar of stored bytes.
-
-    Attributes:
-        name: of the contender.
-        total: bytes of its file.
-        parts: every part with its share of the largest total of the group.
-        segments: what is drawn: the shares of the parts that have a shade, then of all others together.
-    """
-
-    name: str
-    total: Cell
-    parts: Sequence[tuple[str, Cell, float]]
-    segments: Sequence[float] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +55,7 @@ class GroupView:
 def group_views(ledger: Ledger) -> Iterator[GroupView]:
     """Yield the tables, comparisons first."""
     for index, group in enumerate(ledger.document["groups"]):
-        names, bars = _shade(list(_bars(ledger, index, group)))
+        names, bars = shade(list(byte_bars(ledger, index, group)))
         yield GroupView(
             group=group,
             headline=_headline(group),
@@ -91,7 +73,9 @@ def _headline(group: Fields) -> str:
         return f"Cannot be compared: {group['problem']}"
     if group["kind"] == "comparison":
         won = (
-            f"{group['winner']} is better than each other one" if group["winner"] else "no contender is better than all"
+            f"{group['winner']} is better than each other one"
+            if group["winner"]
+            else "no contender is shown to be better than each other one"
         )
         return f"One budget for all: {won}."
     first = group["contenders"][0]["name"]
@@ -228,32 +212,32 @@ def _tuning_sheet(ledger: Ledger, index: int, group: Fields) -> Sheet:
     )
 
 
-def _bars(ledger: Ledger, index: int, group: Fields) -> Iterator[Bar]:
-    largest = max((each["artifact_bytes"] or 0 for each in group["contenders"]), default=0) or 1
-    for at, each in enumerate(group["contenders"]):
-        path = f"groups.{index}.contenders.{at}"
-        parts = [
-            (part["part"], ledger.computed(f"{path}.parts.{nth}.bytes", "count"), part["bytes"] / largest)
-            for nth, part in enumerate(each["parts"])
-        ]
-        if parts:
-            parts.sort(key=lambda part: -part[2])
-            yield Bar(name=each["name"], total=ledger.computed(f"{path}.artifact_bytes", "count"), parts=parts)
-
-
-def _shade(bars: Sequence[Bar]) -> tuple[list[str], list[Bar]]:
-    """Give the largest parts a shade of their own: more than a few could not be told apart."""
-    totals: Counter[str] = Counter()
-    for bar in bars:
-        totals.update({part: share for part, _, share in bar.parts})
-    names = sorted(totals, key=lambda part: (-totals[part], part))
-    shaded, rest = names[:_NUM_SHADES], names[_NUM_SHADES:]
-    drawn = []
-    for bar in bars:
-        shares = {part: share for part, _, share in bar.parts}
-        other = [sum(shares.get(name, 0.0) for name in rest)] if rest else []
-        drawn.append(replace(bar, segments=[*(shares.get(name, 0.0) for name in shaded), *other]))
-    return [*shaded, *([f"{len(rest)} others"] if rest else [])], drawn
+def trend_sheets(ledger: Ledger) -> Iterator[Sheet]:
+    """Yield for each comparison at several sizes how the difference of each pair goes with size."""
+    names = ("A", "B", "seeds", "slope", "95% from", "to", "p (Holm)", "with size")
+    for index, ladder in enumerate(ledger.document["ladders"]):
+        rows = []
+        for at, each in enumerate(ladder["trends"]):
+            path = f"ladders.{index}.trends.{at}"
+            rows.append(
+                [
+                    words(each["first"]),
+                    words(each["second"]),
+                    ledger.computed(f"{path}.num_seeds", "count"),
+                    ledger.computed(f"{path}.slope", "signed"),
+                    ledger.computed(f"{path}.low", "signed"),
+                    ledger.computed(f"{path}.high", "signed"),
+                    ledger.computed(f"{path}.p_holm", "p"),
+                    words(each["verdict"]),
+                ]
+            )
+        if rows:
+            yield Sheet(
+                title=f"Differences with size: {ladder['folder']}",
+                columns=columns(*names, numbers="|".join(names[2:7])),
+                rows=rows,
+                note="Bits/byte of A - B more for each doubling of the stored parameters, between the sizes run.",
+            )
 
 
 def _notes(group: Fields) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
@@ -60,6 +60,15 @@ class _Parser(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.open[-1].parts.append(data)
+
+
+def numbers_of(element: Element, file: str = "") -> Iterator[tuple[str, str]]:
+    """Yield source and text of every number; inside an element with data-file a source may be a field of that."""
+    for child in element.children:
+        own = child.attributes.get("data-file", file)
+        if (source := child.attributes.get("data-source")) is not None:
+            yield (own + source if source.startswith("#") else source), child.text.strip()
+        yield from numbers_of(child, own)
 
 
 def parse_page(html: str) -> Element:

@@ -100,6 +100,16 @@ def make_comparison(folder: Path, *, seeds: Sequence[int] = (0, 1, 2)) -> Path:
     return folder
 
 
+def make_ladder(folder: Path) -> Path:
+    """Write the same comparison at two sizes, the larger with four times the stored parameters."""
+    for size, stored in (("small", 1000), ("large", 4000)):
+        make_comparison(folder / size)
+        for record in (folder / size).rglob("record.json"):
+            put("params.stored", stored)(record.parent)
+    (folder / "ladder.json").write_text(json.dumps({"schema": 1, "sizes": ["small", "large"]}))
+    return folder
+
+
 def make_sweep(path: Path, *, name: str = "dense", scale: float = 1.0) -> Path:
     """Write a file as `harness quantise --sweep --out` does."""
     points = [(1000 * 2**at, scale * (2.0 + 0.5 / (1 + at))) for at in range(4)]

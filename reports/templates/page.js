@@ -157,7 +157,8 @@
     const number = event.target.closest("[data-source]");
     origin.hidden = !number;
     if (!number) return;
-    origin.value = `${number.textContent} from ${number.dataset.source.replace("#", ", field ")}`;
+    const file = number.dataset.source.startsWith("#") ? number.closest("[data-file]").dataset.file : "";
+    origin.value = `${number.textContent} from ${(file + number.dataset.source).replace("#", ", field ")}`;
     clearTimeout(timer);
     timer = setTimeout(() => { origin.hidden = true; }, 6000);
   });

@@ -223,7 +223,9 @@ def test_version_and_help(capsys) -> None:
     assert "--budget" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["methods"], ["verify", "--help"], ["show", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["methods"], ["verify", "--help"], ["show", "--help"], ["report", "--help"]]
+)
 def test_light_commands_do_not_import_torch(arguments: list[str]) -> None:
     code = (
         "import sys; from harness.cli import run_command; run_command(sys.argv[1:]); "

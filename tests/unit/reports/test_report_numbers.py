@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_parser import Element, parse_page
+from page_parser import Element, numbers_of, parse_page
 
 from reports.ledger import NONE_TEXT, Ledger, resolve
 
@@ -35,9 +35,9 @@ def check_printed(text: str, value: Any) -> None:
 
 
 def check_page(page: Element, document: dict[str, Any]) -> int:
-    numbers = page.find(**{"data-source": ""})
-    for number in numbers:
-        check_printed(number.text.strip(), resolve(document, number.attributes["data-source"]))
+    numbers = list(numbers_of(page))
+    for source, text in numbers:
+        check_printed(text, resolve(document, source))
     for cell in (each for each in page.find("td") if each.attributes.get("class") == "right"):
         assert cell.find(**{"data-source": ""}) or cell.text.strip() == NONE_TEXT, cell.text
     return len(numbers)
@@ -54,8 +54,8 @@ def test_every_number_of_the_published_page_is_in_its_document() -> None:
 
 def test_what_stands_under_a_file_is_what_the_file_holds(site) -> None:
     document, checked = site.document, 0
-    for number in parse_page(site.html).find(**{"data-source": ""}):
-        file, _, field = number.attributes["data-source"].partition("#")
+    for source, _ in numbers_of(parse_page(site.html)):
+        file, _, field = source.partition("#")
         if not file.endswith("record.json"):
             continue
         content = json.loads((site.root / file).read_text())

@@ -159,7 +159,11 @@ def test_a_number_says_where_it_comes_from(open_tab, published_page: str) -> Non
     score = page.locator("#records-tinyshakespeare a.n[data-source*='record.json']").first
     source = score.get_attribute("data-source")
     score.click()
-    page.wait_for_selector(f"[id='record-{source.split('/record.json')[0].replace('/', '-')}']", state="visible")
+    folder = source.split("/record.json")[0]
+    page.wait_for_selector(f"[id='record-{folder.replace('/', '-')}']", state="visible")
+    # in its card a number names the field, the card the file
+    page.locator(f"[data-file='{folder}/record.json'] [data-source='#metrics.tune.val_bpb']").click()
+    assert page.locator("#origin").inner_text().endswith(f"from {folder}/record.json, field metrics.tune.val_bpb")
 
 
 def test_paper_shows_all_and_no_buttons(open_tab, made_page: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from page_parser import parse_page
-from report_factory import HOSTILE, make_evidence, only_given_claims, write_claims
+from report_factory import HOSTILE, make_evidence, make_ladder, only_given_claims, write_claims
 
 from harness.tables import clean
 from reports.command import write_report
@@ -107,6 +107,18 @@ def test_a_comparison_shows_pairs_and_seeds(site) -> None:
     captions = [caption.text for caption in article.find("caption")]
     assert captions == ["Scores and costs", "Seeds, bits/byte", "Pairs, bits/byte"]
     assert "harness compare --resume comparisons/pair --show-only" in article.text
+
+
+def test_a_comparison_at_several_sizes_shows_how_differences_go_with_size(tmp_path: Path, monkeypatch) -> None:
+    only_given_claims(monkeypatch)
+    write_report([make_ladder(tmp_path / "ladder")], tmp_path / "site")
+    page = parse_page((tmp_path / "site" / "index.html").read_text())
+    assert {group.attributes["id"] for group in page.find("article")} == {"ladder-small", "ladder-large"}
+    tables = [each for each in page.find("table") if each.find("caption")[0].text == "Differences with size: ladder"]
+    (row,) = tables[0].find("tbody")[0].find("tr")
+    # the same runs at both sizes: no slope, and nothing settled
+    assert [cell.text for cell in row.find("td")][2] == "+0.0000"
+    assert row.find("td")[-1].text == "not settled"
 
 
 def test_figures_are_drawn_and_named(site) -> None:
