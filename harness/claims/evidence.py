@@ -195,7 +195,7 @@ class Evidence:
         return self._runs.ratio(first, second, figure), self._folders(first, second)
 
     def _folders(self, *texts: str) -> str:
-        return "; ".join(", ".join(path.name for path in self._runs.select(text).values()) for text in texts)
+        return "; ".join(self._runs.places(text) for text in texts)
 
 
 def _is_measurable(value: Any) -> bool:

@@ -133,6 +133,18 @@ class Runs:
         _check_alike(text, list(chosen.values()))
         return {seed: chosen[seed].folder for seed in sorted(chosen)}
 
+    def places(self, text: str) -> str:
+        """Name the folders of the runs of `select`: where they lie below what was searched, then each."""
+        found = list(self.select(text).values())
+        parents = dict.fromkeys(self._label(path.parent) for path in found)
+        names = {parent: [path.name for path in found if self._label(path.parent) == parent] for parent in parents}
+        return ", ".join(f"{parent}: {', '.join(members)}" for parent, members in names.items())
+
+    def _label(self, place: Path) -> str:
+        """The path of a folder from the searched one on, which it names."""
+        root = next(folder for folder in self._folders if place.is_relative_to(folder.resolve()))
+        return Path(root.resolve().name, place.relative_to(root.resolve())).as_posix()
+
     def seals(self, texts: Sequence[str]) -> tuple[str, ...]:
         """Return the hash of the claim that each run was sealed for, empty for a run that was not."""
         records = [run.record for text in texts for run in self.read(text).values()]

@@ -146,7 +146,7 @@ def test_runs_of_ours(tmp_path: Path) -> None:
     assert found[4].answers[0].missing == "no complete run matches 'pruning/tiny'"
     item = found[0].answers[0].items[0]
     assert item.kind == "reproduction"
-    assert item.origin == "mpo-0, mpo-1, mpo-2; dense-0, dense-1, dense-2"
+    assert item.origin == "runs: mpo-0, mpo-1, mpo-2; runs: dense-0, dense-1, dense-2"
 
 
 def test_holm_asks_each_predicate_at_its_level(tmp_path: Path) -> None:
