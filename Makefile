@@ -49,6 +49,7 @@ fuzz: $(STAMP)   ## record folders with broken bytes against verify, for FUZZ_SE
 
 report: $(STAMP)  ## the page on the published records and comparisons, reports/published/index.html
 	OMP_NUM_THREADS=1 $(BIN)/harness report records comparisons --out reports/published
+	$(BIN)/python -m reports.readme README.md reports/published/report.json
 
 records: $(STAMP)  ## score every published record again from its file
 	$(BIN)/harness verify records --level evaluate
