@@ -10,9 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import RunError
 from harness.settings import RunSettings
+
+if TYPE_CHECKING:
+    from harness.data.shards import TokenData
 
 # A checkpoint that is not there is not read, and without a log none is written.
 _NO_FILE = Path("no-checkpoint-of-a-trial")
@@ -129,7 +133,7 @@ def _train_and_score(bench: Bench, trial: Trial) -> float:
 
 
 @lru_cache(maxsize=1)
-def _prepared(bench: Bench):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _prepared(bench: Bench) -> TokenData:
     from harness.data.shards import prepare
 
     data_dir = Path(bench.data_dir) if bench.data_dir else None
