@@ -137,6 +137,10 @@ def test_a_header_of_a_stranger_is_refused() -> None:
         {"model_type": "gpt_neox"},
         {"auto_map": {"AutoConfig": "evil.py"}},
         {"num_hidden_layers": 1 << 40},
+        {"num_hidden_layers": -1},
+        {"hidden_size": "24"},
+        {"num_attention_heads": 0},
+        {"rope_parameters": 7},
         {"attn_implementation": "someone/kernels"},
     ):
         with pytest.raises(ArtifactError):
