@@ -19,6 +19,7 @@ from harness.pretrained.parts import DenseSkip
 from harness.pretrained.residual import Place, ResidualModel, iterate_linears
 from harness.pretrained.unrotate import keep_means_out
 from harness.records.schema import BesidePart
+from methods.procrustes.budgets import many_parts
 from methods.procrustes.classes import BlockLowRank, Exact, Kronecker, LowRank, Monarch, StructuredClass
 from methods.procrustes.comparison import ROTATION, ComparisonSettings, Row, fair_comparison
 from methods.procrustes.compress import (
@@ -86,7 +87,12 @@ class PretrainedProcrustesSettings(PretrainedSettings):
         return self._make(rows, columns, terms)
 
     def by_share(self, share: float) -> Choice:
-        """Return the choice of classes of this structure with at most a share of each map's numbers."""
+        """Return the choice of classes of this structure with at most a share of each map's numbers.
+
+        One-sided sums are of many parts: terms of few parts are steps too coarse to spend what a total leaves.
+        """
+        if self.structure == "kronecker":
+            return many_parts(share, self.exact_roles)
         return self.model_copy(update={"share": min(share, MAX_SHARE)}).structure_of
 
     def _make(self, rows: int, columns: int, terms: int) -> StructuredClass:
