@@ -84,6 +84,7 @@ def run_tasks(artifact: Path, asked: str, *, device: str, limit: int | None = No
         UsageError: a task cannot be found, or its data cannot be had.
         ArtifactError: the file makes no network.
     """
+    from jinja2 import TemplateError
     from lm_eval.evaluator import simple_evaluate
 
     tasks, manager = resolve_tasks(asked)
@@ -94,7 +95,7 @@ def run_tasks(artifact: Path, asked: str, *, device: str, limit: int | None = No
         )
     except (UsageError, KeyboardInterrupt):
         raise
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TemplateError) as error:
         raise UsageError(f"--tasks {asked}: lm-evaluation-harness cannot run it ({_first_line(error)})") from error
     return list(_read_scores(results))
 

@@ -177,6 +177,15 @@ def test_a_local_task_on_a_record(record: Path, task_file: Path, capsys: pytest.
     assert "2 PARTIAL" in capsys.readouterr().out
 
 
+def test_a_template_that_is_wrong_is_the_users(
+    record: Path, task_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = task_file.with_name("template.yaml")
+    broken.write_text(task_file.read_text(encoding="utf-8").replace("{{question}}", "{{question|absent}}"))
+    assert run_command(["evaluate", str(record), "--tasks", str(broken), "--device", "cpu"]) == 2
+    assert "lm-evaluation-harness cannot run it (No filter named 'absent'" in capsys.readouterr().err
+
+
 def test_what_cannot_be_run_is_said_in_one_line(
     record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
