@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from harness.pretrained.load import load_pretrained
 from harness.pretrained.method import PretrainedMethod
 from harness.records.schema import BesidePart
 from harness.training.calibration import calibration_batches
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # Windows of the tune split that perplexities are of.
 BESIDE_WINDOWS = 200
@@ -35,9 +39,14 @@ def measure_beside(job: Job) -> Sequence[BesidePart]:
     def calibrate(num_tokens: int) -> Tensor:
         return torch.cat(list(calibration_batches(batches, num_tokens)))
 
-    job.reporter.said("compressing it in other ways, to compare")
+    name = job.pretrained.name
+
+    def load() -> PreTrainedModel:
+        job.reporter.said("compressing it in other ways, to compare")
+        return load_pretrained(name, dtype=torch.float32)
+
     try:
-        return job.method.beside(load_pretrained(job.pretrained.name, dtype=torch.float32), calibrate, windows_BT)
+        return job.method.beside(load, calibrate, windows_BT)
     except UsageError as error:  # the compression itself is done
         job.reporter.said(f"nothing to compare with: {error}")
         return ()

@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from harness.errors import ArtifactError, HarnessError, suggest
-from harness.pretrained.families import FAMILIES, find_family
+from harness.pretrained.families import FAMILIES, find_family, find_odd_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MODEL_TYPE = "model_type"
-# Far beyond any model, and small enough that lists of them do no harm before a module is made.
-_MAX_NUMBER = 1 << 24
-_MAX_LAYERS = 1 << 12
 
 
 def describe_config(config: Any) -> dict[str, Any]:
@@ -44,14 +41,12 @@ def make_config(architecture: Mapping[str, Any]) -> Any:
     values = {key: value for key, value in architecture.items() if key != MODEL_TYPE}
     if odd := sorted(values.keys() - set(FAMILIES[kind].config_keys)):
         raise ArtifactError(f"architecture.{odd[0]:.40}: no key of a {kind} model")
-    for key, value in values.items():
-        bound = _MAX_LAYERS if key == "num_hidden_layers" else _MAX_NUMBER
-        if isinstance(value, int) and abs(value) > bound:
-            raise ArtifactError(f"architecture.{key} is {value}, beyond {bound}")
+    if wrong := find_odd_size(values):
+        raise ArtifactError(f"architecture.{wrong}")
     try:
         config = AutoConfig.for_model(kind, **values)
-    except Exception as error:  # its checks of types raise kinds of their own
-        raise ArtifactError(f"architecture: no {kind} model has such values ({_first_line(error)})") from error
+    except Exception as error:  # values of wrong types raise whatever the class of the configuration raises
+        raise ArtifactError(f"architecture: no configuration of a {kind} model ({_first_line(error)})") from error
     find_family(config)
     return config
 

@@ -84,6 +84,26 @@ _OPT = Family(
 FAMILIES: Mapping[str, Family] = {"llama": _LLAMA, "opt": _OPT, "qwen2": replace(_LLAMA, config_keys=_QWEN2_KEYS)}
 
 
+_SIZES = (
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings"),
+    *("intermediate_size", "num_key_value_heads", "head_dim", "ffn_dim"),
+)
+# Far beyond any model, and small enough that lists of them do no harm before a module is made.
+_MAX_NUMBER = 1 << 24
+_MAX_LAYERS = 1 << 12
+
+
+def find_odd_size(values: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with a size of a configuration, if anything is: not a count, or beyond any model."""
+    for key, value in values.items():
+        bound = _MAX_LAYERS if key == "num_hidden_layers" else _MAX_NUMBER
+        if key in _SIZES and value is not None and (type(value) is not int or value < 1):
+            return f"{key} is {value!r:.40}, expected a number from 1"
+        if type(value) is int and abs(value) > bound:
+            return f"{key} is {value}, beyond {bound}"
+    return None
+
+
 def find_family(config: Any) -> Family:
     """Return the family of a model by its Hugging Face configuration.
 

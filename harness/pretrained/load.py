@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from harness.errors import RunError, UsageError, missing_extra
-from harness.pretrained.families import find_family
+from harness.errors import HarnessError, RunError, UsageError, missing_extra
+from harness.pretrained.families import find_family, find_odd_size
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +26,8 @@ def load_pretrained(source: str, *, dtype: torch.dtype | None = None) -> PreTrai
 
     Raises:
         MissingExtraError: transformers is not installed.
-        UsageError: there is no such model, or its family cannot be rotated.
-        RunError: a shard is missing, tensors are missing, or weights are not numbers.
+        UsageError: there is no such model, its family cannot be rotated, or its sizes are those of no model.
+        RunError: a shard is missing, tensors are missing or too many, or weights are not numbers.
     """
     if importlib.util.find_spec("transformers") is None:
         raise missing_extra("a pretrained model", "hf")
@@ -35,13 +35,17 @@ def load_pretrained(source: str, *, dtype: torch.dtype | None = None) -> PreTrai
 
     location = locate(source)
     where, options = location.where, location.options
+    if "gguf_file" in options and not all(importlib.util.find_spec(name) for name in ("gguf", "accelerate")):
+        raise missing_extra("a GGUF file", "hf")
     try:
         config = AutoConfig.from_pretrained(where, trust_remote_code=False, **options)
     except ImportError as error:
         raise UsageError(f"--model {source}: another package is needed ({_first_line(error)})") from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--model {source}: no readable configuration ({_first_line(error)})") from error
+    except Exception as error:  # a configuration of wrong types raises whatever its class raises
+        way_out = "" if location.is_local else ". Give a folder in the hub's layout where the hub cannot be reached"
+        raise UsageError(f"--model {source}: no readable configuration ({_first_line(error)}){way_out}") from error
     find_family(config)
+    _check_config(source, config)
     try:
         with without_bars():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -54,8 +58,13 @@ def load_pretrained(source: str, *, dtype: torch.dtype | None = None) -> PreTrai
                 output_loading_info=True,
                 **options,
             )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise RunError(f"--model {source}: weights cannot be read ({_first_line(error)}). Fetch them again") from error
+    except (HarnessError, MemoryError):
+        raise
+    except ImportError as error:
+        raise UsageError(f"--model {source}: another package is needed ({_first_line(error)})") from error
+    except Exception as error:  # readers of the formats raise kinds of their own, wrong shapes a mere hint at an option
+        why = "shapes are not those of its config.json" if "mismatched" in str(error) else _first_line(error)
+        raise RunError(f"--model {source}: weights cannot be read ({why}). Fetch them again") from error
     model, report = loaded
     _check(source, model, report)
     return cast("PreTrainedModel", model.eval())
@@ -78,9 +87,11 @@ def locate(source: str) -> Location:
     """Say where a model lies: a GGUF file, a plain folder, a folder of the hub's cache, or else the hub.
 
     Raises:
-        UsageError: a folder of the hub's cache without the snapshot that it names.
+        UsageError: a path to nothing, or a folder of the hub's cache without the snapshot that it names.
     """
     path = Path(source)
+    if not path.exists() and (source.endswith(".gguf") or source.startswith((".", "/", "~")) or source.count("/") > 1):
+        raise UsageError(f"--model {source}: no such file or folder")
     if path.is_file() and path.suffix == ".gguf":
         return Location(str(path.parent), {"gguf_file": path.name, "local_files_only": True})
     if not path.is_dir():
@@ -140,7 +151,21 @@ def without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def _check_config(source: str, config: Any) -> None:
+    """Refuse what would be loaded as another model than the file holds, or never."""
+    if odd := find_odd_size(config.to_dict()):
+        raise UsageError(f"--model {source}: config.json: {odd}")
+    if getattr(config, "quantization_config", None):
+        raise UsageError(f"--model {source}: its weights are quantised already. Give the model before quantisation")
+
+
 def _check(source: str, model: PreTrainedModel, report: dict[str, Any]) -> None:
+    # frequencies of rotary positions, which older files hold, follow from the configuration
+    if surplus := sorted(name for name in report["unexpected_keys"] if not name.endswith("rotary_emb.inv_freq")):
+        raise RunError(
+            f"--model {source}: {len(surplus)} tensors have no place in the model of its config.json, such as "
+            f"{surplus[0]}. Give the config.json that belongs to the weights"
+        )
     if absent := sorted(report["missing_keys"]):
         raise RunError(f"--model {source}: {len(absent)} tensors are missing, such as {absent[0]}. Fetch it again")
     for name, parameter in model.named_parameters():

@@ -54,12 +54,12 @@ class PretrainedMethod(Method):
         """
 
     def beside(
-        self, model: PreTrainedModel, calibrate: Callable[[int], Tensor], windows_BT: Tensor
+        self, load: Callable[[], PreTrainedModel], calibrate: Callable[[int], Tensor], windows_BT: Tensor
     ) -> Sequence[BesidePart]:
         """Compress copies of the model in the ways that this one has to beat, for the record to show; none by default.
 
         Args:
-            model: as it was before the compression.
+            load: returns the model as it was before the compression; not to be called where nothing is compared.
             calibrate: returns the first tokens of training (B, T), at least so many.
             windows_BT: token ids of the tune split, for perplexities.
         """

@@ -85,6 +85,7 @@ def run_tasks(artifact: Path, asked: str, *, device: str, limit: int | None = No
         DataError: the data of a task cannot be had.
         ArtifactError: the file makes no network.
     """
+    from jinja2 import TemplateError
     from lm_eval.evaluator import simple_evaluate
 
     tasks, manager = resolve_tasks(asked)
@@ -100,7 +101,7 @@ def run_tasks(artifact: Path, asked: str, *, device: str, limit: int | None = No
             f"--tasks {asked}: the data of a task cannot be had ({_first_line(error)}). Fetch it once with a network, "
             "or give a task file with data_files of your own"
         ) from error
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TemplateError) as error:
         raise UsageError(f"--tasks {asked}: lm-evaluation-harness cannot run it ({_first_line(error)})") from error
     return list(_read_scores(results))
 

@@ -141,14 +141,14 @@ class PretrainedProcrustes(PretrainedMethod):
         return PretrainedNetwork(residual)
 
     def beside(
-        self, model: PreTrainedModel, calibrate: Callable[[int], Tensor], windows_BT: Tensor
+        self, load: Callable[[], PreTrainedModel], calibrate: Callable[[int], Tensor], windows_BT: Tensor
     ) -> Sequence[BesidePart]:
         """Compare with no rotation, SVDs, slicing and Gaussian weights at the same total (`fair_comparison`)."""
         settings = self.settings
         if not settings.comparison or settings.skips == "none":
             return ()
         rows = fair_comparison(
-            model,
+            load(),
             ComparisonSettings(
                 choose=settings.structure_of,
                 skips=settings.skips,

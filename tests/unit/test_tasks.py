@@ -186,6 +186,15 @@ def test_data_that_cannot_be_had_ends_with_its_own_exit_code(
     assert "the data of a task cannot be had" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_a_template_that_is_wrong_is_the_users(
+    record: Path, task_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = task_file.with_name("template.yaml")
+    broken.write_text(task_file.read_text(encoding="utf-8").replace("{{question}}", "{{question|absent}}"))
+    assert run_command(["evaluate", str(record), "--tasks", str(broken), "--device", "cpu"]) == 2
+    assert "lm-evaluation-harness cannot run it (No filter named 'absent'" in capsys.readouterr().err
+
+
 def test_what_cannot_be_run_is_said_in_one_line(
     record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

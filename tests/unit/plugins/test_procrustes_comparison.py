@@ -13,10 +13,11 @@ from harness.errors import UsageError
 from harness.pretrained.moments import PassedMoments, measure_moments
 from harness.pretrained.perplexity import window_perplexity
 from harness.pretrained.residual import ResidualModel
-from methods.procrustes.budgets import one_sided
+from methods.procrustes.budgets import compressed_params, largest_choice, one_sided
 from methods.procrustes.comparison import ComparisonSettings, Row, fair_comparison
 from methods.procrustes.compress import by_descent, by_principal_basis, compress
 from methods.procrustes.descent import DescentOptions
+from methods.procrustes.pretrained import PretrainedProcrustesSettings
 
 transformers = pytest.importorskip("transformers", reason="needs the extra hf")
 
@@ -38,6 +39,15 @@ def make_model(family: str = "opt") -> Any:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model
+
+
+@pytest.mark.parametrize("structure", ["kronecker", "monarch", "low_rank", "block_low_rank"])
+def test_what_needs_no_skip_matrices_may_spend_them(structure: str) -> None:
+    dense = ResidualModel(make_model())
+    settings = PretrainedProcrustesSettings.model_validate({"structure": structure, "parts": 4, "terms": 2})
+    total = compressed_params(dense, settings.structure_of, "dense")
+    spent = compressed_params(dense, largest_choice(dense, settings.by_share, "none", total), "none")
+    assert 0.9 * total < spent <= total
 
 
 @pytest.fixture(scope="module")

@@ -137,6 +137,10 @@ def test_a_header_of_a_stranger_is_refused() -> None:
         {"model_type": "gpt_neox"},
         {"auto_map": {"AutoConfig": "evil.py"}},
         {"num_hidden_layers": 1 << 40},
+        {"num_hidden_layers": -1},
+        {"hidden_size": "24"},
+        {"num_attention_heads": 0},
+        {"rope_parameters": 7},
         {"attn_implementation": "someone/kernels"},
     ):
         with pytest.raises(ArtifactError):
@@ -175,3 +179,13 @@ def test_a_residual_model_without_numbers_has_the_shapes_of_one_with(tmp_path: P
     empty = ResidualModel(make_empty_model(describe_config(config))).model
     full = ResidualModel(make_model(config)).model
     assert {n: p.shape for n, p in empty.named_parameters()} == {n: p.shape for n, p in full.named_parameters()}
+
+
+@pytest.mark.parametrize("chosen", [{"comparison": False}, {"skips": "none"}])
+def test_a_model_is_not_loaded_again_where_nothing_is_compared(chosen: dict[str, Any]) -> None:
+    method, _ = compress(make_config("llama"), **chosen)
+
+    def load() -> Any:
+        raise AssertionError("loaded")
+
+    assert method.beside(load, lambda num_tokens: torch.zeros(1, 2), torch.zeros(2, 4, dtype=torch.int64)) == ()

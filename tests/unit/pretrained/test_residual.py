@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from gguf_writer import write_gguf
 from torch import Tensor, nn
 
 from harness.errors import RunError, UsageError
@@ -31,6 +32,7 @@ FAMILIES = {
     "llama": lambda **more: transformers.LlamaConfig(**ROTARY, attention_bias=True, mlp_bias=True, **more),
     "qwen2": lambda **more: transformers.Qwen2Config(**ROTARY, **more),
 }
+ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
 TOKENS = torch.randint(0, 61, (2, 20), generator=torch.Generator().manual_seed(3))
 
 
@@ -201,9 +203,84 @@ def test_unknown_kinds_and_absent_folders_are_refused_before_weights(tmp_path: P
 
 def test_a_file_that_is_no_gguf_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"GGUF" + bytes(64))
-    with pytest.raises(UsageError, match="another package is needed|no readable configuration") as caught:
+    with pytest.raises(UsageError, match="a GGUF file needs packages|no readable configuration") as caught:
         load_pretrained(str(tmp_path / "model.gguf"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_hidden_layers": 10**7}, "num_hidden_layers is 10000000, beyond"),
+        ({"hidden_size": 1 << 30}, "hidden_size is 1073741824, beyond"),
+        ({"vocab_size": -5}, "vocab_size is -5, expected a number from 1"),
+        ({"num_attention_heads": 0}, "no readable configuration|num_attention_heads is 0"),
+        ({"hidden_size": "24"}, "no readable configuration"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantised already"),
+    ],
+)
+def test_configurations_of_no_dense_model_are_refused_before_weights(
+    saved: Path, change: dict[str, Any], message: str
+) -> None:
+    config = json.loads((saved / "config.json").read_text(encoding="utf-8")) | change
+    config.pop("layer_types")  # a list as long as the depth, whose length is checked by its library
+    (saved / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(UsageError, match=message) as caught:
+        load_pretrained(str(saved))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_cut_short_is_one_line(saved: Path) -> None:
+    shard = sorted(saved.glob("*.safetensors"))[0]
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(RunError, match="weights cannot be read .* Fetch them again") as caught:
+        load_pretrained(str(saved))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("model.layers.0.mlp.up_proj.bias", (40,)), ("model.extra", (2,))])
+def test_tensors_that_the_configuration_knows_nothing_of_are_refused(
+    tmp_path: Path, name: str, shape: tuple[int, ...]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    make_model(FAMILIES["qwen2"](), torch.float32).save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    frequencies = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(3)}
+    save_file(tensors | frequencies, path, metadata={"format": "pt"})
+    load_pretrained(str(tmp_path))
+    save_file(tensors | {name: torch.ones(shape)}, path, metadata={"format": "pt"})
+    with pytest.raises(RunError, match=f"1 tensors have no place .* {name}"):
+        load_pretrained(str(tmp_path))
+
+
+def test_shapes_other_than_those_of_the_configuration_are_named_as_such(saved: Path) -> None:
+    config = json.loads((saved / "config.json").read_text(encoding="utf-8")) | {"intermediate_size": 44}
+    (saved / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(RunError, match=r"shapes are not those of its config\.json"):
+        load_pretrained(str(saved))
+
+
+@pytest.mark.parametrize("source", ["./absent", "/absent/model", "absent.gguf", "a/b/c"])
+def test_a_path_to_nothing_is_not_asked_of_the_hub(source: str) -> None:
+    with pytest.raises(UsageError, match="no such file or folder"):
+        load_pretrained(source)
+
+
+def test_a_gguf_file_is_loaded_with_equal_logits(tmp_path: Path) -> None:
+    pytest.importorskip("gguf", reason="needs the extra hf")
+    pytest.importorskip("accelerate", reason="needs the extra hf")
+    model = make_model(transformers.LlamaConfig(**ROTARY, rope_parameters=ROPE), torch.float32)
+    write_gguf(tmp_path / "model.gguf", model)
+    assert torch.equal(logits_of(load_pretrained(str(tmp_path / "model.gguf"))), logits_of(model))
+
+
+def test_a_gguf_file_without_its_reader_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF" + bytes(64))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "gguf" else object())
+    with pytest.raises(UsageError, match=r"a GGUF file needs packages .* pip install 'claims-harness\[hf\]'"):
+        load_pretrained(str(tmp_path / "model.gguf"))
 
 
 def test_code_of_the_folder_is_not_run(saved: Path) -> None:
