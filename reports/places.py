@@ -48,7 +48,8 @@ class Places:
         if isinstance(value, str):
             for root, label in self._labels:
                 if root.startswith("/") and root in value:
-                    value = value.replace(root, label)
+                    # as a whole path: what only begins or ends alike is another
+                    value = re.sub(rf"(?<![\w./-]){re.escape(root)}(?![\w-]|\.\w)", label.replace("\\", r"\\"), value)
             return value
         if isinstance(value, dict):
             return {key: self.relabel(child) for key, child in value.items()}

@@ -46,7 +46,14 @@ def test_a_sweep_alone_is_enough(tmp_path: Path) -> None:
         (["empty"], "no record or sweep found at or below empty"),
         (["records", "--level", "evaluate"], "--level evaluate: a report is made from files alone"),
         (["records", "--claims", "nowhere.toml"], "nowhere.toml: no such file"),
-        (["records", "--out", "full"], "--out full is not empty and holds no report.json; choose another folder"),
+        (["records", "--out", "full"], "--out full is not empty and holds no report.json of a report; choose another"),
+        (
+            ["records", "--out", "theirs"],
+            "--out theirs is not empty and holds no report.json of a report",
+        ),
+        (["records", "--out", "full/other.txt/site"], "full/other.txt is a file; give a folder"),
+        (["records", "--out", "link"], "--out link is a file; give a folder"),
+        (["records", "--out", "odd"], "odd/figures is no folder of a report; move it, or choose another folder"),
         (["records", "--out", "full/other.txt"], "--out full/other.txt is a file; give a folder"),
         ([], "Missing argument"),
     ],
@@ -56,6 +63,12 @@ def test_wrong_use_is_one_line_and_exit_code_2(tmp_path: Path, monkeypatch, caps
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "other.txt").write_text("mine")
+    (tmp_path / "theirs" / "figures").mkdir(parents=True)
+    (tmp_path / "theirs" / "report.json").write_text('{"somebody": "else"}')
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "report.json").write_text('{"program": "claims-harness 0"}')
+    (tmp_path / "odd" / "figures").write_text("")
     monkeypatch.chdir(tmp_path)
     assert run_command(["report", *arguments]) == 2
     error = capsys.readouterr().err
@@ -63,6 +76,7 @@ def test_wrong_use_is_one_line_and_exit_code_2(tmp_path: Path, monkeypatch, caps
     assert words in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "site").exists()
+    assert (tmp_path / "theirs" / "figures").is_dir()
 
 
 def test_a_missing_extra_names_the_command_that_installs_it(tmp_path: Path, monkeypatch, capsys) -> None:
