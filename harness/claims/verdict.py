@@ -96,7 +96,7 @@ class Judgement:
         """The verdict's reason in a line."""
         if self.verdict == "evidence":
             return "a published fact by which other claims are judged"
-        deciding = _main(self.claim, self.answers)
+        deciding = deciding_answers(self.claim, self.answers)
         against = [each.predicate.says for each in deciding if each.truth is False]
         if against:
             return f"not so: {against[0]}"
@@ -135,14 +135,14 @@ def _judge(loaded: LoadedClaims, claim: Claim, answers: Sequence[Answer]) -> Jud
         name=loaded.name_of(claim),
         claim=claim,
         answers=tuple(answers),
-        verdict=_verdict(claim, _main(claim, answers)),
+        verdict=_verdict(claim, deciding_answers(claim, answers)),
         reduced=_signal(reduced),
         claim_sha256=hash_claim(loaded, claim),
-        readings={reading: _verdict(claim, _main(claim, answers, reading)) for reading in claim.readings},
+        readings={reading: _verdict(claim, deciding_answers(claim, answers, reading)) for reading in claim.readings},
     )
 
 
-def _main(claim: Claim, answers: Sequence[Answer], reading: str | None = None) -> list[Answer]:
+def deciding_answers(claim: Claim, answers: Sequence[Answer], reading: str | None = None) -> list[Answer]:
     """The answers that decide the claim at its scale, in the reading in which it was published or in another."""
     readings = ("", claim.stated_reading if reading is None else reading)
     return [each for each in answers if not each.predicate.is_reduced and each.predicate.reading in readings]

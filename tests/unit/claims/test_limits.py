@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,32 @@ def test_a_number_of_too_many_digits_is_one_line(tmp_path: Path, capsys: pytest.
     path.write_text("schema = " + "9" * 5000)
     assert run_command(["claims", "check", str(path)]) == 1
     assert "claims.toml: " in capsys.readouterr().err
+
+
+def test_counter_evidence_is_of_the_reading_that_was_published_and_quotes_margins(tmp_path: Path, capsys) -> None:
+    path = write(tmp_path, "margin > 3", "2 < 1", "not (1 < 2 and 2 < 3) or margin > 4")
+    content = tomllib.loads(path.read_text())
+    claim = content["claims"][0]
+    claim["stated_reading"] = "A"
+    for predicate, reading in zip(claim["predicates"], "AAA", strict=True):
+        predicate["reading"] = reading
+    claim["predicates"].append({"says": "another", "holds_if": "margin > 5", "reading": "B"})
+    path.write_text(tomli_w.dumps(content))
+    assert run_command(["claims", "check", str(path), "--format", "json"]) == 1
+    (found,) = json.loads(capsys.readouterr().out)["claims"]
+    assert [tuple(each.values()) for each in found["counter_evidence"]] == [
+        ("p0", "margin: 0.5", "margin of this file: r"),
+        ("p1", "2 < 1", "the predicate"),
+        ("p2", "margin: 0.5", "margin of this file: r"),
+    ]
+
+
+def test_margins_of_one_predicate_move_together(tmp_path: Path, capsys) -> None:
+    path = write(tmp_path, "within(1, 2.5, margin) or within(3, 6, wide)")
+    content = tomllib.loads(path.read_text())
+    content["margins"]["wide"] = {"value": "2", "reason": "r"}
+    path.write_text(tomli_w.dumps(content))
+    (answer,) = judged(path).answers
+    assert (answer.truth, answer.truth_at_double_margin, answer.flip_factor) == (False, True, 1.5)
+    run_command(["claims", "show", f"{path}#C1", "--format", "markdown"])
+    assert "no / yes; flips at margin 0.75 with wide 3" in capsys.readouterr().out
