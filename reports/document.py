@@ -22,7 +22,7 @@ from harness.records.native import RECORD_FILE
 from harness.responses import RESPONSES_FOLDER, Response, hash_record
 from reports.gather import Material
 from reports.groups import comparison_groups, record_groups
-from reports.places import Places, slug_of
+from reports.places import Places, Slugs
 
 REPORT_SCHEMA_VERSION = 1
 REPORT_FILE = "report.json"
@@ -194,15 +194,13 @@ def _records(material: Material, places: Places) -> Iterator[Fields]:
     if material.findings is not None:
         report = material.findings
         verdicts = {row.record: report.verdict(report.of_record(row.record)) for row in report.rows}
-    taken: Counter[str] = Counter()
+    slugs = Slugs()
     for found in material.records:
         label = places.label(found.folder)
-        slug = f"record-{slug_of(label)}"
-        taken[slug] += 1
         yield {
             "folder": label,
             "file": f"{label}/{RECORD_FILE}",
-            "slug": slug if taken[slug] == 1 else f"{slug}-{taken[slug]}",
+            "slug": slugs.free("record", label),
             "is_trial": found.folder in material.trials,
             "verdict": verdicts.get(str(found.folder), "not verified"),
         }

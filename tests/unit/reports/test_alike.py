@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from record_factory import make_record
-from report_factory import make_foreign, only_given_claims, write_claims
+from record_factory import make_record, put
+from report_factory import make_comparison, make_foreign, only_given_claims, write_claims
 
 from harness.errors import UsageError
 from harness.responses import file_response
@@ -105,3 +106,35 @@ def test_an_interrupted_report_can_be_written_again(tmp_path: Path, monkeypatch:
             write_report([tmp_path / "records"], tmp_path / "site")
     write_report([tmp_path / "records"], tmp_path / "site")
     assert (tmp_path / "site" / "index.html").is_file()
+
+
+def ids_of(out: Path) -> list[str]:
+    return re.findall(r'<[a-z0-9]+ [^<>]*?\bid="([^"]+)"', (out / "index.html").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("names", [("claims", "scores"), ("比較", "記録"), ("a b", "a-b"), ("n" * 240, "m" * 240)])
+def test_comparisons_of_any_names_have_ids_and_figures_of_their_own(names: tuple[str, str], tmp_path: Path) -> None:
+    folders = [make_comparison(tmp_path / name, seeds=(0,)) for name in names]
+    write_report(folders, tmp_path / "site")
+    ids = ids_of(tmp_path / "site")
+    assert len(ids) == len(set(ids))
+    slugs = [group["slug"] for group in document_of(tmp_path / "site")["groups"]]
+    assert all((tmp_path / "site" / "figures" / f"curves-{slug}.svg").is_file() for slug in slugs)
+    assert len(set(slugs)) == 2
+
+
+def test_texts_of_any_names_have_figures_of_their_own(tmp_path: Path) -> None:
+    for seed, name in enumerate(("текст", "文字", "t" * 300)):
+        record = make_record(tmp_path / "records" / f"r{seed}", seed=seed)
+        put("data.name", name)(record)
+        put("data.splits.test.sha256", str(seed) * 64)(record)
+    written = write_report([tmp_path / "records"], tmp_path / "site")
+    assert len(list((tmp_path / "site" / "figures").glob("*.svg"))) == written.num_figures == 3
+
+
+def test_another_test_split_of_one_corpus_is_another_table(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        record = make_record(tmp_path / "records" / f"r{seed}", seed=seed)
+        put("data.splits.test.sha256", str(seed) * 64)(record)
+    write_report([tmp_path / "records"], tmp_path / "site")
+    assert [group["num_runs"] for group in document_of(tmp_path / "site")["groups"]] == [1, 1, 1]
