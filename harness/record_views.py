@@ -62,16 +62,21 @@ def _mode_text(mode: EvalModePart) -> str:
 
 def group_comparable(found: Sequence[Found]) -> dict[str, list[Found]]:
     """Put records together that may share a table: those scored on one text in one eval mode, by what these are."""
-    groups: dict[tuple[str, int, str], list[Found]] = {}
+    groups: dict[tuple[str, str, int, str], list[Found]] = {}
     for each in found:
         test, data = each.record.metrics.test, each.record.data
         mode = _mode_text(test.eval_mode) if test else "not scored"
-        groups.setdefault((data.corpus_sha256, data.splits.test.num_bytes, mode), []).append(each)
+        groups.setdefault((data.corpus_sha256, data.splits.test.sha256, data.splits.test.num_bytes, mode), []).append(
+            each
+        )
     titles: dict[str, list[Found]] = {}
-    for (corpus_sha256, test_bytes, mode), members in groups.items():
+    for (corpus_sha256, test_sha256, test_bytes, mode), members in groups.items():
         title = f"{members[0].record.data.name}, {test_bytes:,} test bytes, {mode}"
-        # another text of the same name and length
-        titles[title if title not in titles else f"{title}, corpus {corpus_sha256[:12]}"] = members
+        # another text of the same name and length, or another part of that text
+        for more in ("", f", corpus {corpus_sha256[:12]}", f", corpus {corpus_sha256[:12]}, split {test_sha256[:12]}"):
+            if title + more not in titles:
+                titles[title + more] = members
+                break
     return titles
 
 

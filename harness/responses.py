@@ -24,6 +24,7 @@ from harness.records.safeio import read_bounded, read_json
 
 RESPONSES_FOLDER, RESPONSE_FILE, REPLY_FILE = "responses", "response.json", "reply.md"
 MAX_REPLY_BYTES = 64 * 2**10
+MAX_AUTHOR = 256
 MAX_RESPONSES = 10_000
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Label = Annotated[str, Field(min_length=1, max_length=256)]
@@ -48,7 +49,7 @@ class ResponsePart(BaseModel):
     kind: Literal["record", "claim"]
     subject: Label
     subject_sha256: Sha256
-    author: str = Field("", max_length=256)
+    author: str = Field("", max_length=MAX_AUTHOR)
     reply_sha256: Sha256
     reply_bytes: int = Field(ge=1, le=MAX_REPLY_BYTES)
 
@@ -80,15 +81,18 @@ def file_response(subject: str, file: Path, *, author: str = "", out: Path | Non
         out: folder that takes `responses/`; the one that holds the record, or `records` for a claim, when None.
 
     Returns:
-        The folder of the reply; the same reply to the same subject is stored once.
+        The folder of the reply; the same reply of one author to the same subject is stored once.
 
     Raises:
-        UsageError: no such record, claim or file, or the file is empty, too large or not UTF-8.
+        UsageError: no such record, claim or file, the file is empty, too large or not UTF-8, or the folder cannot be
+            made.
     """
     raw = _read_reply(file)
+    if len(author) > MAX_AUTHOR or not _is_utf8(author):
+        raise UsageError(f"--author: at most {MAX_AUTHOR} characters of UTF-8; got {len(author)}")
     place, name, kind, subject_sha256 = _find_subject(subject)
     reply_sha256 = hashlib.sha256(raw).hexdigest()
-    key = hashlib.sha256(f"{subject_sha256}{reply_sha256}".encode()).hexdigest()
+    key = hashlib.sha256(f"{subject_sha256}{reply_sha256}{author}".encode()).hexdigest()
     folder = (out or place) / RESPONSES_FOLDER / name / key[:12]
     part = ResponsePart(
         kind=kind,
@@ -98,7 +102,10 @@ def file_response(subject: str, file: Path, *, author: str = "", out: Path | Non
         reply_sha256=reply_sha256,
         reply_bytes=len(raw),
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made: {error.strerror}; give another folder with --out") from error
     write_atomic(folder / REPLY_FILE, raw)
     write_atomic(folder / RESPONSE_FILE, f"{part.model_dump_json(by_alias=True, indent=2)}\n".encode())
     return folder
@@ -121,7 +128,7 @@ def _read_reply(file: Path) -> bytes:
 def _find_subject(subject: str) -> tuple[Path, str, Literal["record", "claim"], str]:
     """Return where a reply belongs, the name of what it is to, the kind of that and its hash."""
     path = Path(subject)
-    if not path.exists():
+    if not subject or not _is_there(path):
         loaded, claim = find_claim(subject)
         return Path("records"), loaded.name_of(claim), "claim", hash_claim(loaded, claim)
     folder = path.parent if path.name == RECORD_FILE else path
@@ -130,7 +137,27 @@ def _find_subject(subject: str) -> tuple[Path, str, Literal["record", "claim"], 
         each.resolve() for each in (*tree.folders, *(each.folder.path for each in tree.foreign))
     }:
         raise UsageError(f"{subject} is no record folder; `harness verify {subject}` says which ones it holds")
-    return folder.resolve().parent, folder.resolve().name, "record", hash_record(folder)
+    name = folder.resolve().name
+    if not _is_utf8(name):
+        raise UsageError(f"{subject}: the name of the folder is not UTF-8; rename it")
+    return folder.resolve().parent, name, "record", hash_record(folder)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether something is there; nothing is where a text is too long for a path."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a text can be written; names that are no UTF-8 come in as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def hash_record(folder: Path) -> str:

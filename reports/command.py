@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.files import write_atomic
-from reports.document import REPORT_FILE, build_document
+from reports.document import PROGRAM, REPORT_FILE, build_document
 from reports.gather import gather
 from reports.markdown import FIGURES_FOLDER, render_markdown
 from reports.plots import draw_figures
@@ -66,13 +67,15 @@ def write_report(
     figures = draw_figures(document)
     tell("writing")
     page = build_page(document, figures)
+    # first the file by which the folder is known as a report: one that was interrupted can be written again
+    _make_folder(out)
+    write_atomic(out / REPORT_FILE, _dump(document).encode())
     if (out / FIGURES_FOLDER).is_dir():
         shutil.rmtree(out / FIGURES_FOLDER)
-    (out / FIGURES_FOLDER).mkdir(parents=True)
+    _make_folder(out / FIGURES_FOLDER)
     for figure in figures:
         write_atomic(out / FIGURES_FOLDER / f"{figure.slug}.svg", figure.svg)
         write_atomic(out / FIGURES_FOLDER / f"{figure.slug}.png", figure.png)
-    write_atomic(out / REPORT_FILE, _dump(document).encode())
     write_atomic(out / MARKDOWN_FILE, render_markdown(page).encode())
     write_atomic(out / PAGE_FILE, render_html(page).encode())
     return Written(
@@ -103,8 +106,34 @@ def _compact(value: object) -> str:
 
 
 def _check_out(out: Path) -> None:
-    """Refuse to write among other files."""
-    if out.exists() and not out.is_dir():
+    """Refuse to write among other files, and where nothing can be written, before anything is read."""
+    if os.path.lexists(out) and not out.is_dir():
         raise UsageError(f"--out {out} is a file; give a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / REPORT_FILE).is_file():
-        raise UsageError(f"--out {out} is not empty and holds no {REPORT_FILE}; choose another folder")
+    nearest = next(place for place in (out, *out.absolute().parents) if os.path.lexists(place))
+    if not nearest.is_dir():
+        raise UsageError(f"--out {out}: {nearest} is a file; give a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {out}: {nearest} cannot be written; choose another folder")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not _is_report(out / REPORT_FILE):
+        raise UsageError(f"--out {out} is not empty and holds no {REPORT_FILE} of a report; choose another folder")
+    figures = out / FIGURES_FOLDER
+    if figures.is_symlink() or (figures.exists() and not figures.is_dir()):
+        raise UsageError(f"--out {out}: {figures} is no folder of a report; move it, or choose another folder")
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file is a `report.json` of ours: the folder that it marks is written over."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and str(content.get("program", "")).startswith(PROGRAM)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out: {folder} cannot be made: {error.strerror}; choose another folder") from error

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from harness.claims.verdict import Judgement
 from harness.claims.views import VERDICTS, judgement_data, published_numbers
 from harness.grid import GRID_FILE
 from harness.records.native import RECORD_FILE
-from harness.responses import Response, hash_record
+from harness.responses import RESPONSES_FOLDER, Response, hash_record
 from reports.gather import Material
 from reports.groups import comparison_groups, record_groups
-from reports.places import Places, slug_of
+from reports.places import Places, Slugs
 
 REPORT_SCHEMA_VERSION = 1
 REPORT_FILE = "report.json"
+PROGRAM = "claims-harness"
 # Digits of computed numbers that are kept: beyond them, processors differ.
 NUM_DIGITS = 10
 ENVIRONMENT_KEYS = ("harness", "torch", "numpy", "python", "platform", "cpu", "device", "num_threads")
@@ -39,14 +41,15 @@ def build_document(material: Material) -> Fields:
     """
     places = Places(material.paths)
     files = {places.label(each.folder / RECORD_FILE): each.record.to_json() for each in material.records}
-    claim_files = {loaded.path: _claims_label(loaded, places) for loaded, _ in material.judged}
-    files |= {
-        claim_files[each.path]: each.content.model_dump(mode="json", by_alias=True) for each, _ in material.judged
-    }
     files |= {
         places.label(each.folder / GRID_FILE): each.grid.model_dump(mode="json", by_alias=True)
         for each in material.grids
     }
+    claim_files: dict[Path, str] = {}
+    for loaded, _ in material.judged:
+        label = _free_label(_claims_label(loaded, places), files)
+        claim_files[loaded.path] = label
+        files[label] = loaded.content.model_dump(mode="json", by_alias=True)
     claims = list(_claims(material, claim_files))
     computed: Fields = {
         "sources": list(_sources(material, claim_files)),
@@ -57,12 +60,12 @@ def build_document(material: Material) -> Fields:
             {"folder": places.label(folder), "trends": data["trends"]} for folder, data in material.ladders.items()
         ],
         "sweeps": list(_sweeps(material, places)),
-        "audit": _audit(material),
+        "audit": _audit(material, places),
         "responses": [_response(each, material, claims, places) for each in material.responses],
     }
     return {
         "schema": REPORT_SCHEMA_VERSION,
-        "program": f"claims-harness {__version__}",
+        "program": f"{PROGRAM} {__version__}",
         "paths": [places.label(path) for path in material.paths],
         **places.relabel(rounded(computed)),
         "records": list(_records(material, places)),
@@ -82,6 +85,12 @@ def rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: rounded(child) for key, child in value.items()}
     return [rounded(child) for child in value] if isinstance(value, list | tuple) else value
+
+
+def _free_label(label: str, taken: Container[str]) -> str:
+    """Number a label that another file has: files outside the roots are known by their last names."""
+    numbers = (label if number == 1 else f"{label}-{number}" for number in count(1))
+    return next(each for each in numbers if each not in taken)
 
 
 def _claims_label(loaded: LoadedClaims, places: Places) -> str:
@@ -154,7 +163,7 @@ def _sweeps(material: Material, places: Places) -> Iterator[Fields]:
         }
 
 
-def _audit(material: Material) -> Fields:
+def _audit(material: Material, places: Places) -> Fields:
     """The findings, without those that passed, which are counted."""
     if material.findings is None:
         return {
@@ -167,6 +176,8 @@ def _audit(material: Material) -> Fields:
             "rules": [],
         }
     found: Fields = dict(material.findings.document("harness report", with_passes=False))
+    for each in (*found["records"], *found["findings"]):
+        each["record"] = places.label(Path(each["record"]))
     listed = found["findings"]
     used = sorted({finding["rule"] for finding in listed})
     kept = ("level", "rules_version", "rule_changes", "summary", "records")
@@ -183,15 +194,13 @@ def _records(material: Material, places: Places) -> Iterator[Fields]:
     if material.findings is not None:
         report = material.findings
         verdicts = {row.record: report.verdict(report.of_record(row.record)) for row in report.rows}
-    taken: Counter[str] = Counter()
+    slugs = Slugs()
     for found in material.records:
         label = places.label(found.folder)
-        slug = f"record-{slug_of(label)}"
-        taken[slug] += 1
         yield {
             "folder": label,
             "file": f"{label}/{RECORD_FILE}",
-            "slug": slug if taken[slug] == 1 else f"{slug}-{taken[slug]}",
+            "slug": slugs.free("record", label),
             "is_trial": found.folder in material.trials,
             "verdict": verdicts.get(str(found.folder), "not verified"),
         }
@@ -200,26 +209,36 @@ def _records(material: Material, places: Places) -> Iterator[Fields]:
 def _response(each: Response, material: Material, claims: Sequence[Fields], places: Places) -> Fields:
     part = each.part
     if part.kind == "claim":
-        now = {claim["claim_sha256"] for claim in claims if claim["name"] == part.subject}
+        now = {claim["name"]: claim["claim_sha256"] for claim in claims if claim["name"] == part.subject}
     else:
-        folders = [found.folder for found in material.records if found.folder.resolve().name == part.subject]
-        if material.findings is not None:
-            rows = [Path(row.record) for row in material.findings.rows if row.kind != "native"]
-            folders += [row for row in rows if row.resolve().name == part.subject]
-        now = {hash_record(folder) for folder in folders}
+        now = {places.label(folder): hash_record(folder) for folder in _replied_to(each, material)}
+    # of several of one name, those as they stood
+    meant = [name for name, sha256 in now.items() if sha256 == part.subject_sha256]
     return {
         **part.model_dump(by_alias=True),
         "folder": places.label(each.folder),
         "text": each.text,
         "problem": each.problem,
-        "is_current": part.subject_sha256 in now,
+        "is_current": bool(meant),
+        "subjects": meant or list(now),
     }
+
+
+def _replied_to(each: Response, material: Material) -> list[Path]:
+    """The folders of the name that a reply is to: the one that it lies beside, if that is there."""
+    folders = [found.folder for found in material.records]
+    if material.findings is not None:
+        folders += [Path(row.record) for row in material.findings.rows if row.kind != "native"]
+    named = [folder for folder in folders if folder.resolve().name == each.part.subject]
+    place = each.folder.resolve().parent
+    beside = [folder for folder in named if folder.resolve().parent / RESPONSES_FOLDER / each.part.subject == place]
+    return beside or named
 
 
 def _environments(material: Material) -> Iterator[Fields]:
     environments = [found.record.environment for found in material.records]
     found = Counter(tuple(getattr(each, key) for key in ENVIRONMENT_KEYS) for each in environments)
-    yield from ({"values": list(values), "records": count} for values, count in found.items())
+    yield from ({"values": list(values), "records": number} for values, number in found.items())
 
 
 def _inputs(material: Material, labels: Mapping[Path, str], places: Places) -> Iterator[Fields]:

@@ -93,7 +93,7 @@ def gather(paths: Sequence[Path], *, claim_files: Sequence[Path] = (), level: st
     grids, ladders = _read_comparisons(folders)
     judged = judge_plugins(folders)
     for path in claim_files:
-        judged += judge_file(path, None, folders)
+        judged = _with_claims(judged, path, folders)
     return Material(
         paths=paths,
         records=records,
@@ -106,6 +106,23 @@ def gather(paths: Sequence[Path], *, claim_files: Sequence[Path] = (), level: st
         judged=judged,
         responses=list(find_responses(folders)),
     )
+
+
+def _with_claims(judged: Judged, path: Path, folders: Sequence[Path]) -> Judged:
+    """Judge one more claim file, unless it was.
+
+    Raises:
+        UsageError: a claim of it has the name of another.
+    """
+    if path.resolve() in {loaded.path.resolve() for loaded, _ in judged}:
+        return judged
+    more = judge_file(path, None, folders)
+    known = {each.name: loaded.path for loaded, judgements in judged for each in judgements}
+    for each in (each for _, judgements in more for each in judgements):
+        if each.name in known:
+            where = f"{known[each.name].parent.name}/{known[each.name].name}"
+            raise UsageError(f"--claims {path}: claim {each.name} stands in {where}, too; give its source another id")
+    return [*judged, *more]
 
 
 def _holds_record(path: Path) -> bool:

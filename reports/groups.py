@@ -12,17 +12,23 @@ from harness.record_views import Found, group_comparable
 from harness.verify.across import settings_key
 from reports.contenders import describe_group
 from reports.gather import Material
-from reports.places import Places, slug_of
+from reports.places import Places, Slugs
 
 Fields = dict[str, Any]
 
 
 def comparison_groups(material: Material, places: Places) -> Iterator[Fields]:
     """Yield the comparisons, each with what `harness compare` says of it."""
+    slugs = Slugs()
     by_folder = {found.folder.resolve(): found for found in material.records}
     for each in material.grids:
         label = places.label(each.folder)
-        head = {"kind": "comparison", "slug": slug_of(label), "title": label, "folder": label}
+        head = {
+            "kind": "comparison",
+            "slug": slugs.free("comparison", label.partition("/")[2] or label),
+            "title": label,
+            "folder": label,
+        }
         if each.data is None or not each.data["contenders"]:
             yield {**head, "problem": each.problem or "no complete cell", "contenders": [], "curves": []}
             continue
@@ -54,14 +60,12 @@ def record_groups(material: Material, places: Places) -> Iterator[Fields]:
         if (chosen := [each for each in members if _is_partial(each) == is_partial])
     ]
     names = Counter(chosen[0].record.data.name for _, chosen in groups)
-    taken: Counter[str] = Counter()
+    slugs = Slugs()
     for text, chosen in groups:
         name, partial = chosen[0].record.data.name, ", PARTIAL" if _is_partial(chosen[0]) else ""
-        taken[name] += 1
-        nth = f"-{taken[name]}" if taken[name] > 1 else ""
         yield {
             "kind": "records",
-            "slug": f"records-{slug_of(name)}{nth}",
+            "slug": slugs.free("records", name),
             "title": f"Runs on {name if names[name] == 1 else text}{partial}",
             "problem": "",
             **describe_group(_by_contender(chosen), places),

@@ -115,8 +115,11 @@ def _audit(page: Page) -> Iterator[str]:
     yield clean_markdown(f"Level {audit['level'] or 'none'}, rules {audit['rules_version'] or 'none'}.")
     yield "\n".join(f"- {clean_markdown(f'rules changed: {change}')}" for change in audit["rule_changes"])
     yield from (_table(sheet) for sheet in (page.foreign, page.audited) if sheet.rows)
-    for _, _, sheet in page.findings:
+    shown = {card.entry["folder"] for card in page.records}
+    for record, _, sheet in page.findings:
         yield _table(sheet)
+        if record not in shown:
+            yield from _replies(page.replies_to(record))
 
 
 def _gaps(page: Page) -> Iterator[str]:

@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+# A file name has 255 bytes at most, and more than this is read by nobody.
+MAX_SLUG = 100
+
 
 def slug_of(text: str) -> str:
-    """Return a text that can be the id of an element and the end of an address."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-") or "x"
+    """Return a text that can be the id of an element, a file name and the end of an address.
+
+    What loses more than slashes to that ends in a hash of the text, so that names in other scripts stay apart.
+    """
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")
+    if slug and slug == text.replace("/", "-") and len(slug) <= MAX_SLUG:
+        return slug
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{slug[:MAX_SLUG]}-{digest}".strip("-")
+
+
+class Slugs:
+    """Slugs of which none is given twice."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def free(self, prefix: str, text: str) -> str:
+        """Return a prefix with the slug of a text, numbered where another text has it."""
+        first = f"{prefix}-{slug_of(text)}"
+        found = next(each for n in count(1) if (each := first if n == 1 else f"{first}-{n}") not in self._taken)
+        self._taken.add(found)
+        return found
 
 
 class Places:
@@ -26,10 +52,10 @@ class Places:
         for root in dict.fromkeys(roots):
             is_plain = not root.is_absolute() and ".." not in root.parts and root.parts
             name = root.as_posix() if is_plain else root.resolve().name or "root"
-            label, count = name, 1
+            label, number = name, 1
             while label in taken:
-                count += 1
-                label = f"{name}-{count}"
+                number += 1
+                label = f"{name}-{number}"
             taken.add(label)
             self._labels += [(str(root), label), (str(root.resolve()), label)]
         self._labels.sort(key=lambda pair: -len(pair[0]))
@@ -48,7 +74,8 @@ class Places:
         if isinstance(value, str):
             for root, label in self._labels:
                 if root.startswith("/") and root in value:
-                    value = value.replace(root, label)
+                    # as a whole path: what only begins or ends alike is another
+                    value = re.sub(rf"(?<![\w./-]){re.escape(root)}(?![\w-]|\.\w)", label.replace("\\", r"\\"), value)
             return value
         if isinstance(value, dict):
             return {key: self.relabel(child) for key, child in value.items()}

@@ -37,11 +37,7 @@ def render_html(page: Page) -> str:
         script=Markup(script),
         # the browser runs this script and no other
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
-        replies_to=lambda record: [
-            each
-            for each in page.document["responses"]
-            if each["kind"] == "record" and each["subject"] == record.rpartition("/")[2]
-        ],
+        replies_to=page.replies_to,
         drawing=lambda figure: Markup(inline_svg(figure)),
         verdicts=list(VERDICT_WORDS),
         kinds=sorted({kind for card in page.cards for kind in card.claim["kinds"]}),

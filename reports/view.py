@@ -19,7 +19,7 @@ from reports.view_audit import (
     repeat_commands,
 )
 from reports.view_claims import ClaimCard, SourceSummary, claim_cards, claims_sheet, summarise_sources
-from reports.view_records import RecordCard, record_cards, trials_sheet
+from reports.view_records import RecordCard, record_cards, replies_to, trials_sheet
 from reports.view_scores import GroupView, group_views, trend_sheets
 
 
@@ -66,6 +66,10 @@ class Page:
     repeat: Sequence[tuple[str, str]]
     environments: Sheet
     inputs: Sheet
+
+    def replies_to(self, record: str) -> list[Mapping[str, Any]]:
+        """Return the replies to a record or a folder of others."""
+        return replies_to(self.document, record)
 
     def figures_of(self, slug: str) -> list[Figure]:
         """Return the figures of a group; of none with an empty slug."""

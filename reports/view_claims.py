@@ -119,11 +119,11 @@ def _sheets(ledger: Ledger, index: int, claim: Fields) -> Iterator[Sheet]:
             rows=published,
         )
     if claim["predicates"]:
-        names = ("asks", "counts for", "answer", "p", "at half / double margin")
+        names = ("asks", "counts for", "answer", "p", "at half / double margin", "flips at margin times")
         rows = [
             _predicate(ledger, f"claims.{index}.predicates.{at}", each) for at, each in enumerate(claim["predicates"])
         ]
-        yield Sheet(title="What has to be so", columns=columns(*names, numbers="p"), rows=rows)
+        yield Sheet(title="What has to be so", columns=columns(*names, numbers=f"p|{names[-1]}"), rows=rows)
     if evidence := [*_evidence(ledger, index, claim)]:
         yield Sheet(title="Evidence", columns=columns("call", "value", "kind", "from", numbers="value"), rows=evidence)
     if claim["readings"]:
@@ -162,6 +162,7 @@ def _predicate(ledger: Ledger, path: str, each: Fields) -> list[Cell]:
         words(answer, style="" if each["missing"] else f"answer-{answer}"),
         ledger.computed(f"{path}.p_value", "p"),
         words(" / ".join(margins) if has_margins else ""),
+        ledger.computed(f"{path}.flip_factor", "power"),
     ]
 
 

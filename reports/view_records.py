@@ -84,7 +84,6 @@ def record_cards(ledger: Ledger) -> Iterator[RecordCard]:
         file = entry["file"]
         record = ledger.document["files"][file]
         method = record["method"]
-        name = entry["folder"].rpartition("/")[2]
         yield RecordCard(
             entry=entry,
             record=record,
@@ -96,10 +95,13 @@ def record_cards(ledger: Ledger) -> Iterator[RecordCard]:
             facts=list(_facts(record)),
             hashes=[(what, value) for what, path in _HASHES if (value := _at(record, path))],
             commands=list(_commands(entry, record)),
-            replies=[
-                each for each in ledger.document["responses"] if (each["kind"], each["subject"]) == ("record", name)
-            ],
+            replies=replies_to(ledger.document, entry["folder"]),
         )
+
+
+def replies_to(document: Fields, record: str) -> list[Fields]:
+    """Return the replies to a record, known by its folder; two folders of one name share none."""
+    return [each for each in document["responses"] if each["kind"] == "record" and record in each["subjects"]]
 
 
 def trials_sheet(ledger: Ledger) -> Sheet:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from harness.claims.schema import Claim, LoadedClaims
+from harness.engines import stoppable
 from harness.errors import RunError, UsageError
-from harness.records.native import RECORD_FILE, read_record
+from harness.record_lock import LOCK_FILE, hold_folder
+from harness.records.native import CONFIG_FILE, RECORD_FILE, read_record
+
+# What `harness run` leaves in a folder where it was killed before it wrote the record.
+_LEFT_BEFORE_RECORD = (LOCK_FILE, CONFIG_FILE, f".{CONFIG_FILE}.*.tmp", f".{RECORD_FILE}.*.tmp")
 
 
 class PlannedRun(NamedTuple):
@@ -41,7 +47,7 @@ def planned_runs(loaded: LoadedClaims, claim: Claim, name: str, out: Path, budge
     for seed in range(claim.plan.seeds):
         for at, arguments in enumerate(claim.plan.arguments):
             folder = out / loaded.name_of(claim) / f"run{at}-seed{seed}"
-            start = [sys.executable, "-m", "harness", "run"]
+            start = [sys.executable, "-m", "harness.worker", "run"]
             if (folder / RECORD_FILE).is_file():
                 done = read_record(folder).status == "complete"
                 yield PlannedRun([*start, "--resume", str(folder)], folder, done)
@@ -55,7 +61,34 @@ def make_runs(runs: Iterable[PlannedRun]) -> None:
 
     Raises:
         RunError: one failed; names its folder.
+        UsageError: another process writes one.
+        KeyboardInterrupt: stopped; the run in hand has closed its record, and the same command goes on.
     """
-    for run in runs:
-        if not run.is_complete and (exit_code := subprocess.run(run.command, check=False).returncode):
-            raise RunError(f"{run.folder}: the run ended with exit code {exit_code}; the same command goes on")
+    with stoppable():
+        for run in runs:
+            if run.is_complete:
+                continue
+            _clear(run.folder)
+            if exit_code := _wait_for(run.command):
+                raise RunError(f"{run.folder}: the run ended with exit code {exit_code}; the same command goes on")
+
+
+def _clear(folder: Path) -> None:
+    """Take away what a run left that was killed before its record was written; a folder with more in it stays."""
+    if not folder.is_dir() or (folder / RECORD_FILE).exists():
+        return
+    with hold_folder(folder):
+        if all(any(map(path.match, _LEFT_BEFORE_RECORD)) for path in folder.iterdir()):
+            shutil.rmtree(folder)
+
+
+def _wait_for(command: Sequence[str]) -> int:
+    """Run a command to its end; an interrupted one is stopped once, and gets the time to close its record."""
+    # a session of its own: Ctrl-C reaches this process alone; by the end of its input the child knows that it is gone
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as child:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            child.terminate()
+            child.wait()
+            raise

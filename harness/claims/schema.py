@@ -173,6 +173,11 @@ class ClaimFile(_Part):
             raise ValueError(f"{min(both)} is a fact and a margin")
         for key, part in (*self.facts.items(), *self.margins.items()):
             _said(f"{key}.value", lambda part=part: part.number)
+        if none := next((key for key, margin in self.margins.items() if not margin.number.value > 0), None):
+            raise ValueError(
+                f"margins.{none}.value: {self.margins[none].value} is no difference that would not matter; give a "
+                "number above 0, or write the comparison without a margin"
+            )
         for claim in self.claims:
             for at, predicate in enumerate(claim.predicates):
                 _said(f"claim {claim.id}, predicate {at + 1}, holds_if", lambda each=predicate: self._check_names(each))
@@ -225,15 +230,18 @@ def read_claims(path: Path) -> LoadedClaims:
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file; `harness claims new {path.name}` writes a template")
-    raw = path.read_bytes()
-    if len(raw) > MAX_FILE_BYTES:
-        raise RecordError(f"{path}: {len(raw):,} bytes; a claim file has at most {MAX_FILE_BYTES:,}")
+    try:
+        if (size_bytes := path.stat().st_size) > MAX_FILE_BYTES:
+            raise RecordError(f"{path}: {size_bytes:,} bytes; a claim file has at most {MAX_FILE_BYTES:,}")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     try:
         return LoadedClaims(path=path, content=ClaimFile.model_validate(tomllib.loads(raw.decode("utf-8"))))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: {error}") from error
     except ValidationError as error:
         raise RecordError(f"{path}: {_first_error(error)}") from error
+    except ValueError as error:  # no TOML, no UTF-8, or a number of too many digits
+        raise RecordError(f"{path}: {error}") from error
     except RecursionError:
         raise RecordError(f"{path}: nested too deeply") from None
 

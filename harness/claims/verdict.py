@@ -96,7 +96,7 @@ class Judgement:
         """The verdict's reason in a line."""
         if self.verdict == "evidence":
             return "a published fact by which other claims are judged"
-        deciding = _main(self.claim, self.answers)
+        deciding = deciding_answers(self.claim, self.answers)
         against = [each.predicate.says for each in deciding if each.truth is False]
         if against:
             return f"not so: {against[0]}"
@@ -135,14 +135,14 @@ def _judge(loaded: LoadedClaims, claim: Claim, answers: Sequence[Answer]) -> Jud
         name=loaded.name_of(claim),
         claim=claim,
         answers=tuple(answers),
-        verdict=_verdict(claim, _main(claim, answers)),
+        verdict=_verdict(claim, deciding_answers(claim, answers)),
         reduced=_signal(reduced),
         claim_sha256=hash_claim(loaded, claim),
-        readings={reading: _verdict(claim, _main(claim, answers, reading)) for reading in claim.readings},
+        readings={reading: _verdict(claim, deciding_answers(claim, answers, reading)) for reading in claim.readings},
     )
 
 
-def _main(claim: Claim, answers: Sequence[Answer], reading: str | None = None) -> list[Answer]:
+def deciding_answers(claim: Claim, answers: Sequence[Answer], reading: str | None = None) -> list[Answer]:
     """The answers that decide the claim at its scale, in the reading in which it was published or in another."""
     readings = ("", claim.stated_reading if reading is None else reading)
     return [each for each in answers if not each.predicate.is_reduced and each.predicate.reading in readings]
@@ -185,12 +185,26 @@ def _ask(
         raise WrongPredicateError(f"wrong predicate: {error}") from error
 
 
+def _ask_again(
+    loaded: LoadedClaims, claim: Claim, predicate: Predicate, evidence: Evidence, *, alpha: float, factor: float = 1.0
+) -> tuple[Truth, dict[str, Item]]:
+    """As `_ask`, of a predicate that could be asked: undecided where wider limits or another margin give no number."""
+    try:
+        return _ask(loaded, claim, predicate, evidence, alpha=alpha, factor=factor)
+    except WrongPredicateError:
+        return None, {}
+
+
 def _ask_first(loaded: LoadedClaims, claim: Claim, predicate: Predicate, evidence: Evidence) -> Answer:
     try:
         truth, items = _ask(loaded, claim, predicate, evidence, alpha=ALPHA)
+    except WrongPredicateError as error:
+        # no number within the limits of our runs, such as a division by what may be zero, is no mistake of the file
+        has_points = predicate.kind == "reproduction" and _ask_again(loaded, claim, predicate, evidence, alpha=1.0)[1]
+        missing = f"not decided within the limits of the runs: {error.__cause__}" if has_points else str(error)
+        return Answer(predicate=predicate, truth=None, missing=missing, is_wrong=not has_points)
     except MissingEvidenceError as error:
-        is_wrong = isinstance(error, WrongPredicateError)
-        return Answer(predicate=predicate, truth=None, missing=str(error), is_wrong=is_wrong)
+        return Answer(predicate=predicate, truth=None, missing=str(error))
     p_value = _p_value(loaded, claim, predicate, evidence) if predicate.kind == "reproduction" else None
     return Answer(predicate=predicate, truth=truth, items=tuple(items.values()), p_value=p_value)
 
@@ -199,7 +213,7 @@ def _p_value(loaded: LoadedClaims, claim: Claim, predicate: Predicate, evidence:
     """The level at which the answer of the point estimates ceases to be the answer; None where they give none."""
 
     def answer(alpha: float) -> Truth:
-        return _ask(loaded, claim, predicate, evidence, alpha=alpha)[0]
+        return _ask_again(loaded, claim, predicate, evidence, alpha=alpha)[0]
 
     if (of_points := answer(1.0)) is None:
         return None
@@ -228,13 +242,13 @@ def _holm_levels(p_values: Mapping[int, float]) -> dict[int, float]:
 def _ask_margins(loaded: LoadedClaims, claim: Claim, answer: Answer, evidence: Evidence) -> Answer:
     """Ask again at the corrected level, with half and double margins, and for the margin at which the answer flips."""
     predicate = answer.predicate
-    truth, items = _ask(loaded, claim, predicate, evidence, alpha=answer.alpha)
-    answer = replace(answer, truth=truth, items=tuple(items.values()))
+    truth, items = _ask_again(loaded, claim, predicate, evidence, alpha=answer.alpha)
+    answer = replace(answer, truth=truth, items=tuple(items.values()) or answer.items)
     if not (margins := tuple(sorted(names_in(predicate.tree) & loaded.content.margins.keys()))):
         return answer
 
     def at(factor: float) -> Truth:
-        return _ask(loaded, claim, predicate, evidence, alpha=answer.alpha, factor=factor)[0]
+        return _ask_again(loaded, claim, predicate, evidence, alpha=answer.alpha, factor=factor)[0]
 
     return replace(
         answer,

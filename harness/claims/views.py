@@ -9,7 +9,7 @@ from typing import Any
 from harness.claims.expressions import LANGUAGE, names_in
 from harness.claims.fetches import FETCHES
 from harness.claims.schema import LoadedClaims
-from harness.claims.verdict import Answer, Judgement
+from harness.claims.verdict import Answer, Judgement, deciding_answers
 from harness.tables import Table, View
 
 Judged = Sequence[tuple[LoadedClaims, Sequence[Judgement]]]
@@ -167,13 +167,16 @@ def published_numbers(loaded: LoadedClaims, judgement: Judgement) -> list[tuple[
 
 
 def _counter_evidence(loaded: LoadedClaims, judgement: Judgement) -> list[tuple[str, str, str]]:
-    """Quote each published number and each piece of evidence by which a predicate does not hold."""
+    """Quote each published number, margin and piece of evidence by which a predicate of the verdict does not hold."""
     rows = []
-    for answer in (each for each in judgement.answers if each.truth is False and not each.predicate.is_reduced):
+    for answer in (each for each in deciding_answers(judgement.claim, judgement.answers) if each.truth is False):
         names = names_in(answer.predicate.tree)
         facts = ((name, fact) for name, fact in loaded.content.facts.items() if name in names)
         quotes = [(f"{name}: {fact.value}", fact.where) for name, fact in facts]
+        margins = ((name, loaded.content.margins[name]) for name in sorted(names & loaded.content.margins.keys()))
+        quotes += [(f"{name}: {margin.value}", f"margin of this file: {margin.reason}") for name, margin in margins]
         quotes += [(f"{item.call}: {item.value}", item.origin) for item in answer.items]
+        quotes = quotes or [(answer.predicate.holds_if, "the predicate")]
         rows += [(answer.predicate.says if at == 0 else "", *quote) for at, quote in enumerate(quotes)]
     return rows
 
@@ -201,4 +204,5 @@ def _at_other_margins(loaded: LoadedClaims, answer: Answer) -> str:
     if answer.flip_factor is None:
         return f"{said}; none flips it"
     values = {name: answer.flip_factor * loaded.content.margins[name].number.value for name in answer.margins}
-    return f"{said}; flips at {', '.join(f'{name} {value:.4g}' for name, value in values.items())}"
+    # several margins are moved by one factor
+    return f"{said}; flips at {' with '.join(f'{name} {value:.4g}' for name, value in values.items())}"

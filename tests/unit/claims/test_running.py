@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tomli_w
 
+from harness.claims.running import PlannedRun, make_runs
 from harness.claims.schema import read_claims
 from harness.claims.sealing import hash_claim
 from harness.cli import run_command
-from harness.errors import RecordError
+from harness.errors import RecordError, RunError, UsageError
+from harness.record_lock import hold_folder
 from harness.records.native import read_record
 
 RUN = "--method dense --preset tiny --budget 1steps --tokenizer bytes --data synthetic"
@@ -93,6 +100,42 @@ def test_a_failed_run_is_named(tmp_path: Path, capsys) -> None:
     path = write(tmp_path, content(plan={"arguments": [f"{RUN} --set width=7"]}))
     assert run_command(["claims", "run", f"{path}#C1", "--out", str(tmp_path / "runs")]) == 4
     assert "run0-seed0: the run ended with exit code 2" in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_a_run_left_that_was_killed_before_its_record_is_taken_away(tmp_path: Path) -> None:
+    folder = tmp_path / "run0-seed0"
+    # as `harness run --out` does, which takes an empty folder only
+    takes_empty = "import os, sys; sys.exit(2 if os.path.exists(sys.argv[1]) and os.listdir(sys.argv[1]) else 0)"
+    run = PlannedRun([sys.executable, "-c", takes_empty, str(folder)], folder, False)
+    folder.mkdir()
+    for name in ("config.toml", ".lock", ".record.json.123.tmp"):
+        (folder / name).write_text("1")
+    with hold_folder(folder), pytest.raises(UsageError, match="is being written by another process"):
+        make_runs([run])
+    assert (folder / "config.toml").is_file()
+    (folder / "notes.txt").write_text("somebody's")
+    with pytest.raises(RunError, match="exit code 2"):
+        make_runs([run])
+    assert (folder / "notes.txt").is_file()
+    (folder / "notes.txt").unlink()
+    make_runs([run])
+    assert not folder.exists()
+
+
+def test_an_interrupted_run_closes_its_record(small_text: str, tmp_path: Path) -> None:
+    plan = {"arguments": [RUN.replace("synthetic", small_text).replace("1steps", "100000steps")], "seeds": 2}
+    path, folder = write(tmp_path, content(plan=plan)), tmp_path / "runs" / "them.C1" / "run0-seed0"
+    command = [sys.executable, "-m", "harness", "claims", "run", f"{path}#C1", "--out", str(tmp_path / "runs")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not (log := folder / "log.jsonl").exists() or b'"step"' not in log.read_bytes():
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert read_record(folder).status == "interrupted"
 
 
 def test_a_claim_of_any_file_is_shown(tmp_path: Path, capsys) -> None:

@@ -46,7 +46,14 @@ def test_a_sweep_alone_is_enough(tmp_path: Path) -> None:
         (["empty"], "no record or sweep found at or below empty"),
         (["records", "--level", "evaluate"], "--level evaluate: a report is made from files alone"),
         (["records", "--claims", "nowhere.toml"], "nowhere.toml: no such file"),
-        (["records", "--out", "full"], "--out full is not empty and holds no report.json; choose another folder"),
+        (["records", "--out", "full"], "--out full is not empty and holds no report.json of a report; choose another"),
+        (
+            ["records", "--out", "theirs"],
+            "--out theirs is not empty and holds no report.json of a report",
+        ),
+        (["records", "--out", "full/other.txt/site"], "full/other.txt is a file; give a folder"),
+        (["records", "--out", "link"], "--out link is a file; give a folder"),
+        (["records", "--out", "odd"], "odd/figures is no folder of a report; move it, or choose another folder"),
         (["records", "--out", "full/other.txt"], "--out full/other.txt is a file; give a folder"),
         ([], "Missing argument"),
     ],
@@ -56,6 +63,12 @@ def test_wrong_use_is_one_line_and_exit_code_2(tmp_path: Path, monkeypatch, caps
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "other.txt").write_text("mine")
+    (tmp_path / "theirs" / "figures").mkdir(parents=True)
+    (tmp_path / "theirs" / "report.json").write_text('{"somebody": "else"}')
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "report.json").write_text('{"program": "claims-harness 0"}')
+    (tmp_path / "odd" / "figures").write_text("")
     monkeypatch.chdir(tmp_path)
     assert run_command(["report", *arguments]) == 2
     error = capsys.readouterr().err
@@ -63,6 +76,7 @@ def test_wrong_use_is_one_line_and_exit_code_2(tmp_path: Path, monkeypatch, caps
     assert words in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "site").exists()
+    assert (tmp_path / "theirs" / "figures").is_dir()
 
 
 def test_a_missing_extra_names_the_command_that_installs_it(tmp_path: Path, monkeypatch, capsys) -> None:
@@ -118,6 +132,31 @@ def test_a_reply_to_a_record_lies_beside_it_and_is_stored_once(tmp_path: Path, c
     assert run_command(["verify", str(tmp_path / "records")]) == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--author", "A" * 257], "--author: at most 256 characters of UTF-8; got 257"),
+        (["--author", "\udcff"], "--author: at most 256 characters of UTF-8; got 1"),
+        (["--out", "reply.md"], "cannot be made: Not a directory; give another folder with --out"),
+    ],
+)
+def test_wrong_options_of_a_reply_are_one_line(tmp_path: Path, monkeypatch, capsys, options, words) -> None:
+    make_record(tmp_path / "one")
+    monkeypatch.chdir(tmp_path)
+    Path("reply.md").write_text("text")
+    assert run_command(["respond", "one", "--file", "reply.md", *options]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_one_text_of_two_authors_is_two_replies(tmp_path: Path) -> None:
+    record = make_record(tmp_path / "records" / "one")
+    reply = tmp_path / "reply.md"
+    reply.write_text("We agree.")
+    for author in ("A. N.", "B. N."):
+        assert run_command(["respond", str(record), "--file", str(reply), "--author", author]) == 0
+    assert sorted(each.part.author for each in find_responses([tmp_path / "records"])) == ["A. N.", "B. N."]
+
+
 def test_a_reply_to_a_claim_carries_the_hash_of_what_the_verdict_hangs_on(tmp_path: Path) -> None:
     claims = write_claims(tmp_path / "paper.toml")
     reply = tmp_path / "reply.md"
@@ -146,12 +185,16 @@ def test_a_reply_to_a_claim_carries_the_hash_of_what_the_verdict_hangs_on(tmp_pa
         ("one", b"\xff\xfe", "not UTF-8 text"),
         ("mpo.C999", b"text", "no claim 'mpo.C999'"),
         (".", b"text", "is no record folder"),
+        ("", b"text", "no claim ''"),
+        ("x" * 300, b"text", "no claim 'xxx"),
+        ("o\udcff", b"text", "the name of the folder is not UTF-8; rename it"),
     ],
 )
 def test_a_reply_that_cannot_be_stored_is_one_line_and_exit_code_2(
     tmp_path: Path, monkeypatch, capsys, subject, content, words
 ) -> None:
     make_record(tmp_path / "one")
+    make_record(tmp_path / "o\udcff")
     monkeypatch.chdir(tmp_path)
     if content is not None:
         Path("reply.md").write_bytes(content)

@@ -103,7 +103,7 @@ def test_a_folder_of_others_is_audited(site) -> None:
 
 
 def test_a_comparison_shows_pairs_and_seeds(site) -> None:
-    article = parse_page(site.html).find("article", id="comparisons-pair")[0]
+    article = parse_page(site.html).find("article", id="comparison-pair")[0]
     captions = [caption.text for caption in article.find("caption")]
     assert captions == ["Scores and costs", "Seeds, bits/byte", "Pairs, bits/byte"]
     assert "harness compare --resume comparisons/pair --show-only" in article.text
@@ -123,7 +123,7 @@ def test_a_comparison_at_several_sizes_shows_how_differences_go_with_size(tmp_pa
 
 def test_figures_are_drawn_and_named(site) -> None:
     names = {path.name for path in (site.out / "figures").iterdir()}
-    for stem in ("pareto-comparisons-pair", "curves-comparisons-pair", "rate-distortion"):
+    for stem in ("pareto-comparison-pair", "curves-comparison-pair", "rate-distortion"):
         assert {f"{stem}.svg", f"{stem}.png"} <= names
     page = parse_page(site.html)
     drawings = page.find("svg", role="img")
