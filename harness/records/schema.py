@@ -247,6 +247,10 @@ class AncestorPart(Part):
         return self
 
 
+# The row of the model itself, which may have more parameters than what it was compressed to.
+DENSE_WAY = "dense"
+
+
 class BesidePart(Part):
     """A way to compress the pretrained model that the record's own has to beat, at its total of stored parameters.
 

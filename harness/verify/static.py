@@ -34,6 +34,7 @@ CHECKS: Mapping[str, Check] = {
     "M5": checks_data.tune_metrics_hold,
     "M6": values_agree,
     "M7": checks_data.source_is_not_beaten,
+    "M8": checks_data.ways_beside_hold,
     "S1": checks_steps.steps_agree,
     "S2": checks_steps.tokens_agree,
     "S3": checks_budget.budget_is_kept,

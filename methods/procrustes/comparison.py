@@ -21,6 +21,7 @@ from harness.pretrained.moments import Moments, PassedMoments
 from harness.pretrained.perplexity import window_nats
 from harness.pretrained.residual import Place, ResidualModel, iterate_linears
 from harness.pretrained.slicing import largest_width, slice_model, stream_bases
+from harness.records.schema import DENSE_WAY
 from harness.stats import Interval, paired_interval
 from methods.procrustes.budgets import EXACT_ROLES, ByShare, largest_choice, low_rank, many_parts
 from methods.procrustes.compress import Compression, Skips, Solver, by_descent, compress, without_rotation
@@ -132,7 +133,7 @@ class _Comparison:
         svd = partial(low_rank, exact_roles=settings.exact_roles)
         rows = [
             Row(
-                name="dense",
+                name=DENSE_WAY,
                 num_params=dense.num_params(),
                 relative_error=0.0,
                 window_nats=self._score(dense),

@@ -43,7 +43,7 @@ def test_overlay_changes_a_limit_and_says_so(tmp_path: Path) -> None:
     assert notes(rules) == []
     old, new = ({"unexplained_seconds": seconds, "unexplained_fraction": 0.5} for seconds in (60.0, 300.0))
     assert rules.changes == [f"T1 limits: {old} -> {new}"]
-    assert rules.version.startswith("1.1+") and rules.version != load_rules().version
+    assert rules.version.startswith("1.2+") and rules.version != load_rules().version
 
 
 def test_overlay_changes_a_tolerance_and_a_severity(tmp_path: Path) -> None:

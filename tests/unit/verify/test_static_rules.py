@@ -36,6 +36,14 @@ from harness.verify.static import CHECKS
 
 Mutation = Callable[[Path], object]
 
+_WAY = {"relative_error": None, "more_nats": None, "more_nats_error": None, "seconds": 1.0}
+WAYS: list[dict[str, Any]] = [
+    _WAY | {"name": "rotation", "num_params": 100, "perplexity": 8.0},
+    _WAY | {"name": "dense", "num_params": 200, "perplexity": 4.0, "more_nats": -math.log(2), "more_nats_error": 0.1},
+    _WAY | {"name": "slicing", "num_params": 100, "perplexity": 16.0, "more_nats": math.log(2), "more_nats_error": 0.1},
+    _WAY | {"name": "the same of Gaussian weights", "num_params": 90, "perplexity": None},
+]
+
 
 def in_order(*mutations: Mutation) -> Mutation:
     return lambda folder: [mutate(folder) for mutate in mutations]
@@ -239,6 +247,9 @@ MUTATIONS: list[tuple[str, str, Mutation]] = [
     ("M6", "stride", put("metrics.test.eval_mode.stride", 32)),
     ("M6", "scores' context", edit_scores(lambda arrays: arrays.update(context=np.int64(64)))),
     ("M7", "source beaten by 21 bits", source_above_score(21)),
+    ("M8", "difference", put("beside", [*WAYS[:2], WAYS[2] | {"more_nats": 0.1}])),
+    ("M8", "larger than its own", put("beside", [*WAYS[:2], WAYS[2] | {"num_params": 101}])),
+    ("M8", "no own way", put("beside", WAYS[2:])),
     ("S1", "record", put("progress.steps", NUM_STEPS + 5)),
     ("S1", "spent", put("budget.spent.steps", NUM_STEPS - 1)),
     ("S1", "log", event("end", steps=25)),
@@ -395,6 +406,7 @@ NEAR_MISSES: list[tuple[str, str, Mutation]] = [
     ("M6", "other integer type", edit_scores(lambda arrays: arrays.update(context=np.int32(32)))),
     ("M7", "source beaten by 19 bits", source_above_score(19, train=1.0)),
     ("M7", "far from the source", source_above_score(-500)),
+    ("M8", "as it should be", put("beside", WAYS)),
     ("S1", "a resume between", insert_before("export", {"event": "resume", "step": 20})),
     ("S2", "tokens of a step not logged", edit_log(lambda events: events[4].pop("tokens"))),
     ("S2", "operations not known", put("progress.flops_per_step", None)),
