@@ -28,8 +28,7 @@ def find_claim(text: str) -> tuple[LoadedClaims, Claim]:
     """Return a claim by its name, such as mpo.C5, or as FILE#ID.
 
     Raises:
-        UsageError: there is none.
-        RecordError: the file is no claim file.
+        UsageError: there is none, or the file is no claim file.
     """
     path, mark, claim_id = text.rpartition("#")
     files = [read_claims(Path(path))] if mark else list(find_claims())

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from harness.claims.expressions import FUNCTIONS, calls_in, names_in, parse_expression
 from harness.claims.fetches import FETCH_KINDS
 from harness.claims.quantities import Number, parse_printed
-from harness.errors import RecordError, UsageError, suggest
+from harness.errors import UsageError, suggest
 
 MAX_FILE_BYTES = 2**20
 
@@ -225,25 +225,24 @@ def read_claims(path: Path) -> LoadedClaims:
     """Read a claim file.
 
     Raises:
-        UsageError: there is no such file.
-        RecordError: it is no claim file; names the line or the key.
+        UsageError: there is no such file, or it is no claim file; names the line or the key.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file; `harness claims new {path.name}` writes a template")
     try:
         if (size_bytes := path.stat().st_size) > MAX_FILE_BYTES:
-            raise RecordError(f"{path}: {size_bytes:,} bytes; a claim file has at most {MAX_FILE_BYTES:,}")
+            raise UsageError(f"{path}: {size_bytes:,} bytes; a claim file has at most {MAX_FILE_BYTES:,}")
         raw = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     try:
         return LoadedClaims(path=path, content=ClaimFile.model_validate(tomllib.loads(raw.decode("utf-8"))))
     except ValidationError as error:
-        raise RecordError(f"{path}: {_first_error(error)}") from error
+        raise UsageError(f"{path}: {_first_error(error)}") from error
     except ValueError as error:  # no TOML, no UTF-8, or a number of too many digits
-        raise RecordError(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {error}") from error
     except RecursionError:
-        raise RecordError(f"{path}: nested too deeply") from None
+        raise UsageError(f"{path}: nested too deeply") from None
 
 
 def _first_error(error: ValidationError) -> str:

@@ -15,7 +15,7 @@ from harness.claims.reproduction import Runs
 from harness.claims.schema import read_claims
 from harness.claims.verdict import Judgement, judge
 from harness.cli import run_command
-from harness.errors import RecordError
+from harness.errors import UsageError
 
 
 def write(folder: Path, *expressions: str, margin: str = "0.5") -> Path:
@@ -86,14 +86,14 @@ def test_what_no_run_could_give_is_wrong(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["0", "-1%", "0.0"])
 def test_a_margin_is_above_zero(value: str, tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"margins.margin.value: .*give a number above 0"):
+    with pytest.raises(UsageError, match=r"margins.margin.value: .*give a number above 0"):
         read_claims(write(tmp_path, "1 < margin", margin=value))
 
 
 def test_a_number_of_too_many_digits_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "claims.toml"
     path.write_text("schema = " + "9" * 5000)
-    assert run_command(["claims", "check", str(path)]) == 1
+    assert run_command(["claims", "check", str(path)]) == 2
     assert "claims.toml: " in capsys.readouterr().err
 
 

@@ -18,7 +18,7 @@ from harness.claims.running import PlannedRun, make_runs
 from harness.claims.schema import read_claims
 from harness.claims.sealing import hash_claim
 from harness.cli import run_command
-from harness.errors import RecordError, RunError, UsageError
+from harness.errors import RunError, UsageError
 from harness.record_lock import hold_folder
 from harness.records.native import read_record
 
@@ -83,7 +83,7 @@ def test_runs_are_sealed_and_a_changed_claim_makes_them_exploratory(small_text: 
 
 @pytest.mark.parametrize("arguments", ["--method dense --seed 3", "--method dense --out=x", "--method 'dense"])
 def test_what_the_plan_sets_itself_is_refused_in_it(arguments: str, tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"claims.0.plan.arguments: .*(leave it out|No closing quotation)"):
+    with pytest.raises(UsageError, match=r"claims.0.plan.arguments: .*(leave it out|No closing quotation)"):
         read_claims(write(tmp_path, content(plan={"arguments": [arguments]})))
 
 

@@ -13,7 +13,7 @@ import tomli_w
 from harness.claims.command import TEMPLATE, schema_text
 from harness.claims.files import find_claims
 from harness.claims.schema import ClaimFile, read_claims
-from harness.errors import RecordError, UsageError
+from harness.errors import UsageError
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_file_gets_one_error(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
-    with pytest.raises(RecordError) as error:
+    with pytest.raises(UsageError) as error:
         read_claims(write(tmp_path, content(**changes)))
     assert said in str(error.value)
     assert str(tmp_path) in str(error.value)
@@ -89,7 +89,7 @@ def test_what_is_no_toml_or_not_there(tmp_path: Path) -> None:
         read_claims(path)
     for raw, said in ((b"schema = \n", "line 1"), (b"\xff", "utf-8"), (b"a=1\n" * 300_000, "at most")):
         path.write_bytes(raw)
-        with pytest.raises(RecordError, match=said):
+        with pytest.raises(UsageError, match=said):
             read_claims(path)
 
 
