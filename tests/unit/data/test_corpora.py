@@ -148,6 +148,7 @@ def test_list_names_every_source_and_downloads_nothing() -> None:
         "shakespeare",
         "tinyshakespeare",
         "fineweb",
+        "wikitext2",
     ]
 
 

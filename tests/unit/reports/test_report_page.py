@@ -113,7 +113,7 @@ def test_a_comparison_at_several_sizes_shows_how_differences_go_with_size(tmp_pa
     only_given_claims(monkeypatch)
     write_report([make_ladder(tmp_path / "ladder")], tmp_path / "site")
     page = parse_page((tmp_path / "site" / "index.html").read_text())
-    assert {group.attributes["id"] for group in page.find("article")} == {"ladder-small", "ladder-large"}
+    assert {group.attributes["id"] for group in page.find("article")} == {"comparison-small", "comparison-large"}
     tables = [each for each in page.find("table") if each.find("caption")[0].text == "Differences with size: ladder"]
     (row,) = tables[0].find("tbody")[0].find("tr")
     # the same runs at both sizes: no slope, and nothing settled
