@@ -106,7 +106,9 @@ class Judgement:
             more = f"; and {len(deciding) - 2} more" if len(deciding) > 2 else ""
             return "; ".join(each.predicate.says for each in deciding[:2]) + more
         missing = [each.missing or f"not decided: {each.predicate.says}" for each in deciding if each.truth is None]
-        return missing[0] if missing else f"not run; {self.claim.decide}"
+        if missing:
+            return missing[0]
+        return "not run at its scale, only smaller" if self.reduced else f"not run; {self.claim.decide}"
 
 
 def judge(loaded: LoadedClaims, evidence: Evidence) -> list[Judgement]:

@@ -90,7 +90,7 @@ def test_a_smaller_run_never_closes_a_claim(tmp_path: Path) -> None:
     ]
     found = judged(write(tmp_path, *claims))
     assert [(each.verdict, each.reduced) for each in found] == [("undecided", "supports"), ("undecided", "opposes")]
-    assert found[0].why == "not run; harness run"
+    assert found[0].why == "not run at its scale, only smaller"
 
 
 def test_each_reading_has_its_verdict_and_the_stated_one_decides(tmp_path: Path) -> None:
