@@ -12,6 +12,7 @@ import typer
 
 from harness import cli_options as opt
 from harness.cli_claims import claims_app
+from harness.cli_networks import add_commands as add_network_commands
 from harness.cli_report import add_commands as add_report_commands
 from harness.errors import HarnessError, UsageError, missing_extra
 from harness.tables import open_console
@@ -177,7 +178,7 @@ def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
     if not has_module("torch"):
         raise missing_extra("harness run", "train")
     if resume is not None:
-        _refuse_options_beside(context, RESUMED, RESUME_OPTIONS)
+        opt.refuse_options_beside(context, RESUMED, RESUME_OPTIONS)
     elif method is None or (budget is None and pretrained is None):
         raise UsageError("harness run needs --method and --budget, for example: --method legendre --budget 2m")
     if devices is not None:
@@ -195,19 +196,6 @@ def run(  # noqa: PLR0913  every option of a run is one parameter of typer's
             folder = start_run(request, reporter=reporter, out=out, data_dir=data_dir, device=device)
     if folder is not None:
         show([folder])
-
-
-def _refuse_options_beside(context: typer.Context, why: str, allowed: Sequence[str]) -> None:
-    """An option that would be dropped in silence is an error."""
-    given = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name not in allowed
-        and (source := context.get_parameter_source(parameter.name or "")) is not None
-        and source.name == "COMMANDLINE"
-    ]
-    if given:
-        raise UsageError(f"{why}; drop {', '.join(given)}")
 
 
 def _request(options: dict[str, Any]) -> RunRequest:
@@ -262,14 +250,15 @@ def compare(  # noqa: PLR0913  as above
 
         if not records:
             raise UsageError("--frontiers needs files of `harness quantise RECORD --sweep --out FILE`")
-        _refuse_options_beside(context, "frontiers are compared as they are", ("records", "frontiers", "output_format"))
+        allowed = ("records", "frontiers", "output_format")
+        opt.refuse_options_beside(context, "frontiers are compared as they are", allowed)
         frontiers_view(records).print_to(open_console(), output_format)
         return
     if records:
         from harness.compare_views import records_view
 
         allowed = ("records", "pool", "output_format")
-        _refuse_options_beside(context, "record folders are compared as they are", allowed)
+        opt.refuse_options_beside(context, "record folders are compared as they are", allowed)
         records_view(records, is_pooled=pool).print_to(open_console(), output_format)
         return
     if not has_module("torch"):
@@ -278,7 +267,7 @@ def compare(  # noqa: PLR0913  as above
     from harness.ladder import read_grids
 
     if resume is not None:
-        _refuse_options_beside(context, RESUMED, GRID_RESUME_OPTIONS)
+        opt.refuse_options_beside(context, RESUMED, GRID_RESUME_OPTIONS)
         folder, grids = resume, read_grids(resume)
     elif show_only or pool:
         raise UsageError("--show-only needs --resume with the folder of a comparison, --pool needs record folders")
@@ -310,61 +299,7 @@ def compare(  # noqa: PLR0913  as above
         raise typer.Exit(4)
 
 
-@app.command()
-def quantise(  # noqa: PLR0913  as above
-    record: opt.QuantisedRecord,
-    schemes: opt.Schemes = None,
-    gptq: opt.GptqModes = None,
-    sweep: opt.Sweep = False,
-    sweep_points: opt.SweepPoints = 8,
-    calibration_tokens: opt.CalibrationTokens = 65_536,
-    out: opt.JsonOut = None,
-    data_dir: opt.DataDir = None,
-    device: opt.Device = "auto",
-    output_format: opt.Format = "table",
-) -> None:
-    """Store the network of a record under other quantisation schemes, and score each file on the tune split."""
-    from harness.provenance import has_module
-    from harness.requantise_views import QuantiseOptions, quantise_view
-    from harness.tables import check_format
-
-    check_format(output_format)
-    if not has_module("torch"):
-        raise missing_extra("harness quantise", "train")
-    options = QuantiseOptions(
-        schemes=schemes or (),
-        modes=gptq or (),
-        sweep=sweep,
-        sweep_points=sweep_points,
-        calibration_tokens=calibration_tokens,
-        out=out,
-        data_dir=data_dir,
-        device=device,
-    )
-    view = quantise_view(record, options, open_console(stderr=True).print)
-    view.print_to(open_console(), output_format)
-
-
-@app.command()
-def conflict(
-    record: opt.SharingRecord,
-    tokens: opt.PulledTokens = 65_536,
-    data_dir: opt.DataDir = None,
-    device: opt.Device = "auto",
-    output_format: opt.Format = "table",
-) -> None:
-    """Show how the depths that share a matrix pull at it: cosines between the gradients of its uses."""
-    from harness.provenance import has_module
-    from harness.tables import check_format
-
-    check_format(output_format)
-    if not has_module("torch"):
-        raise missing_extra("harness conflict", "train")
-    from harness.conflict_views import conflict_view
-
-    say = open_console(stderr=True).print
-    view = conflict_view(record, tokens, data_dir=data_dir, device=device, say=say)
-    view.print_to(open_console(), output_format)
+add_network_commands(app)
 
 
 @app.command()
@@ -400,45 +335,6 @@ def verify(  # noqa: PLR0913  as above
         with_tracebacks=_State.debug,
     )
     raise typer.Exit(run_verify(records, options, open_console()))
-
-
-@app.command()
-def evaluate(  # noqa: PLR0913  as above
-    context: typer.Context,
-    records: opt.Records,
-    samples: opt.Samples = "20x8",
-    sample_seed: opt.SampleSeed = 0,
-    tasks: opt.Tasks = None,
-    limit: opt.TaskLimit = None,
-    data_dir: opt.DataDir = None,
-    device: opt.Device = "auto",
-    output_format: opt.Format = "table",
-) -> None:
-    """Score stored files on random windows, as papers do, or on tasks of lm-evaluation-harness."""
-    from harness.provenance import has_module
-    from harness.sample_views import parse_samples, samples_view
-
-    sampling = parse_samples(samples, sample_seed)
-    if not has_module("torch"):
-        raise missing_extra("harness evaluate", "train")
-    if tasks is not None:
-        from harness.task_views import tasks_view
-
-        allowed = ("records", "tasks", "limit", "device", "output_format")
-        _refuse_options_beside(context, "--tasks scores tasks, not windows", allowed)
-        tasks_view(records, tasks, device=device, limit=limit).print_to(open_console(), output_format)
-        return
-    if limit is not None:
-        raise UsageError("--limit is of --tasks; give both or neither")
-    samples_view(records, sampling, data_dir=data_dir, device=device).print_to(open_console(), output_format)
-
-
-@app.command("export")
-def export_model(record: opt.ExportedRecord, folder: opt.ExportFolder, file_format: opt.ExportFormat = "hf") -> None:
-    """Write the network of a pretrained model's record as a folder that other programs load."""
-    from harness.export_views import export_view
-
-    export_view(record, folder, file_format).print_to(open_console(), "table")
 
 
 @app.command()

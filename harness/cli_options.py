@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from harness.errors import UsageError
 from harness.records.safeio import MAX_INTEGER
 
 Format = Annotated[str, typer.Option("--format", help="table, markdown or json.")]
@@ -212,3 +214,16 @@ ReplyOut = Annotated[
 RecordA = Annotated[Path, typer.Argument(help="Record folder A.")]
 RecordB = Annotated[Path, typer.Argument(help="Record folder B.")]
 ModelFile = Annotated[Path, typer.Argument(help="artifact.bin, .safetensors, .gguf, .npz, .npy, zip or torch file.")]
+
+
+def refuse_options_beside(context: typer.Context, why: str, allowed: Sequence[str]) -> None:
+    """An option that would be dropped in silence is an error."""
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in allowed
+        and (source := context.get_parameter_source(parameter.name or "")) is not None
+        and source.name == "COMMANDLINE"
+    ]
+    if given:
+        raise UsageError(f"{why}; drop {', '.join(given)}")
