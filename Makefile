@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo test test-slow lint bench fuzz records report clean help
+.PHONY: demo test test-slow test-gpu lint bench fuzz records report clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -40,6 +40,9 @@ test: $(STAMP)   ## lint, types and the fast suite
 
 test-slow: $(STAMP)  ## the tests that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m slow --timeout=3600 $(ARGS)
+
+test-gpu: $(STAMP)  ## the tests that need a CUDA device, skipped without one
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q $(SHARED_OUT) tests/gpu --timeout=900 $(ARGS)
 
 bench: $(STAMP)  ## benchmarks, ratios side by side
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/benchmarks --benchmark-enable --benchmark-only $(ARGS)
