@@ -59,13 +59,16 @@ class CayleyMatrix:
         return cls(upper=upper.to(orthogonal_DD), reflections=reflections_MD.to(orthogonal_DD))
 
     def dense(self) -> Tensor:
-        """Return Q (D, D), solved in the dtype of the numbers stored."""
-        size = self.reflections.size(1)
-        row, column = torch.triu_indices(size, size, 1)
-        upper_DD = self.upper.new_zeros(size, size).index_put((row, column), self.upper)
+        """Return Q (D, D) in the dtype of the numbers stored, solved in it or in float32 where it is of 16 bits."""
+        size, dtype = self.reflections.size(1), self.upper.dtype
+        upper, reflections_MD = self.upper, self.reflections
+        if dtype in (torch.float16, torch.bfloat16):  # no solver takes these
+            upper, reflections_MD = upper.float(), reflections_MD.float()
+        row, column = torch.triu_indices(size, size, 1, device=upper.device)
+        upper_DD = upper.new_zeros(size, size).index_put((row, column), upper)
         skew_DD = upper_DD - upper_DD.T
-        identity_DD = torch.eye(size).to(skew_DD)
-        return reflect(self.reflections, torch.linalg.solve(identity_DD + skew_DD, identity_DD - skew_DD))
+        identity_DD = torch.eye(size, dtype=upper.dtype, device=upper.device)
+        return reflect(reflections_MD, torch.linalg.solve(identity_DD + skew_DD, identity_DD - skew_DD)).to(dtype)
 
 
 class CayleySkip(nn.Module):
@@ -83,7 +86,7 @@ class CayleySkip(nn.Module):
     @classmethod
     def of_shape(cls, width: int, num_reflections: int = 0) -> Self:
         """Make one without numbers, to be filled in."""
-        empty = cls(torch.eye(width, device="cpu"))
+        empty = cls(torch.eye(1, device="cpu"))  # any matrix: its numbers give way to those of the width
         empty.upper = nn.Parameter(torch.empty(width * (width - 1) // 2))
         empty.reflections = nn.Parameter(torch.empty(num_reflections, width))
         return empty

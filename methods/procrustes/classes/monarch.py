@@ -108,7 +108,9 @@ class Monarch(StructuredClass):
     def apply(self, factors: Factors, x: Tensor) -> Tensor:
         """Map (..., M) to (..., N): left blocks, shuffle, right blocks."""
         inner = torch.einsum("...gp,gps->...gs", x.unflatten(-1, (self.left_blocks, -1)), factors[0]).flatten(-2)
-        shuffled = inner[..., self.shuffle].unflatten(-1, (self.right_blocks, -1))
+        # what `shuffle` picks, without numbers to pick by, which would lie on another device
+        groups = self.right_height if self.is_mirrored else self.left_blocks
+        shuffled = inner.unflatten(-1, (groups, -1)).mT.flatten(-2).unflatten(-1, (self.right_blocks, -1))
         return torch.einsum("...ht,htq->...hq", shuffled, factors[1]).flatten(-2)
 
     def transpose(self, factors: Factors) -> tuple[Monarch, Factors]:

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from methods.procrustes import speed
 from methods.procrustes.layer import StructuredLinear
-from methods.procrustes.speed import SLICING, VARIANTS, build_variant, draw_model, main, time_in_turns, weight_bytes
+from methods.procrustes.speed import main, time_in_turns, weight_bytes
+from methods.procrustes.variants import SLICING, VARIANTS, build_variant, draw_model
 
 transformers = pytest.importorskip("transformers", reason="needs the extra hf")
 
@@ -62,6 +64,45 @@ def test_maps_have_at_most_their_share_and_run(model: Any, name: str) -> None:
     assert sum(p.numel() for p in model.parameters()) * 4 <= weight_bytes(model)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", [*VARIANTS, SLICING])
+def test_models_drawn_in_bfloat16_stay_in_it(folder: Path, name: str) -> None:
+    narrow = draw_model(str(folder), device="cpu", dtype=torch.bfloat16)
+    variant = build_variant(name, narrow, 0.5)
+    assert {parameter.dtype for parameter in variant.parameters()} == {torch.bfloat16}
+    logits = variant(input_ids=TOKENS).logits
+    assert logits.dtype == torch.bfloat16
+    assert logits.isfinite().all()
+
+
+@torch.no_grad()
+def test_models_are_drawn_on_the_device_that_is_named(folder: Path) -> None:
+    # a device without memory: what is drawn elsewhere, or copied to the processor, shows
+    drawn = draw_model(str(folder), device="meta", dtype=torch.bfloat16)
+    assert {(p.device.type, p.dtype) for p in drawn.parameters()} == {("meta", torch.bfloat16)}
+    assert drawn(input_ids=TOKENS.to("meta")).logits.shape == (1, 12, VOCAB)
+
+
+def test_what_has_no_room_is_said_in_its_cells(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_out(models: Any, window: torch.Tensor, repeats: int) -> list[float]:
+        if window.numel() > 1:
+            raise torch.OutOfMemoryError
+        return [0.002, 0.001]
+
+    monkeypatch.setattr(speed, "time_in_turns", run_out)
+    lines = list(speed.measure(model, ["low rank, no skips"], 0.5, [1, 16], 1))
+    assert lines[2].endswith(f"| 1 | {speed.NO_ROOM} |")
+    assert lines[3].endswith(f"| 1 (0.50) | {speed.NO_ROOM} |")
+
+
+def test_a_gpu_that_is_not_there_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main([str(folder), "--device", "cuda"]) == 2
+    assert capsys.readouterr().err == ("error: --device cuda: torch sees no GPU here. Leave it out for the processor\n")
+
+
 def test_bytes_are_counted_once(model: Any) -> None:
     tables = (VOCAB + POSITIONS + 2) * WIDTH
     block = 4 * (WIDTH + 1) * WIDTH + 2 * WIDTH * INNER + INNER + WIDTH + 4 * WIDTH
@@ -81,6 +122,7 @@ def test_the_command_prints_a_row_for_each_variant(folder: Path, capsys: pytest.
     arguments = [str(folder), "--tokens", "1", "16", "999", "--repeats", "1", "--rows", "low rank, no skips", SLICING]
     assert main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"| maps (processor, threads: {torch.get_num_threads()}, float32) |")
     assert lines[0].count("ms a token") == 2
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
     assert [row[0] for row in cells] == ["dense", "low rank, no skips", SLICING]
