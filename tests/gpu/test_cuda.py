@@ -64,7 +64,8 @@ def test_the_loss_and_its_gradients_are_those_of_the_processor(name: str) -> Non
         loss = placed.loss(tokens[:, :-1].to(device), tokens[:, 1:].to(device))
         gradients = torch.autograd.grad(loss, leaves)
         placed.finish_step([gradient.detach() for gradient in gradients])
-        found[device] = [loss.detach().cpu(), *(parameter.grad.cpu() for parameter in placed.parameters())]
+        # copies: moving a network moves the gradients that it holds
+        found[device] = [loss.detach().cpu(), *(each.grad.cpu().clone() for each in placed.parameters())]
     for on_cpu, on_gpu in zip(found["cpu"], found["cuda"], strict=True):
         scale = max(1e-6, float(on_cpu.abs().max()))
         torch.testing.assert_close(on_gpu / scale, on_cpu / scale, rtol=0, atol=2e-4)
