@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from harness.data.shards import TokenData
 from harness.errors import RecordError, RunError, UsageError
@@ -28,6 +27,7 @@ from harness.records.logs import most_seconds
 from harness.training.calibration import calibration_batches, input_moments
 from harness.training.checkpoint import load_checkpoint, save_checkpoint
 from harness.training.clock import Clock
+from harness.training.counting import count_operations
 from harness.training.gradients import TreeSum, micro_batches_of_rank, sum_over_ranks
 from harness.training.optim import optimiser_flops
 from harness.training.phases import teacher_flops
@@ -225,7 +225,7 @@ class Trainer:
         torch counts them; it takes neither steps nor tokens of a budget.
         """
         tokens = calibration_batches(self._recipe.batches(self._data.train, self._seed), num_tokens)
-        with FlopCounterMode(display=False) as counter:
+        with count_operations() as counter:
             moments = input_moments(network.to(self._ranks.device), tokens)
         self._clock.count_flops(counter.get_total_flops())
         return moments
@@ -240,7 +240,7 @@ class Trainer:
         """Hand the first `num_tokens` tokens of training to `watch`; its operations count, as torch counts them."""
         batches = calibration_batches(self._recipe.batches(self._data.train, self._seed), num_tokens)
         tokens_BT = torch.cat(list(batches)).to(self._ranks.device)
-        with FlopCounterMode(display=False) as counter:
+        with count_operations() as counter:
             seen = watch(tokens_BT)
         self._clock.count_flops(counter.get_total_flops())
         return seen
@@ -370,7 +370,7 @@ class Trainer:
             RunError: clearly fewer operations are declared than are done.
         """
         period = self._method.cost_period
-        with FlopCounterMode(display=False) as counter:
+        with count_operations() as counter:
             for _ in range(period):
                 self._accumulate(state, 0)
         counted = counter.get_total_flops() * self._ranks.size / period

@@ -5,7 +5,7 @@ Shape letters: L layers of a group, K orders (degree + 1), O and I out and in fe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -111,7 +111,7 @@ class LegendreGenerator(WeightGenerator):
         if self._gradient is None:
             self._gradient = torch.empty_like(self.coefficients)
         gradient_KN = self._gradient.flatten(1)
-        mixing_gradient_LK = torch.zeros_like(mixing_LK)
+        mixing_gradient_LK = mixing_LK.new_zeros(mixing_LK.shape)
         num_numbers = coefficients_KN.size(1)
         columns = _COLUMNS if mixing_LK.device.type == "cpu" else num_numbers
         flat_gradients = [gradient_OI.flatten() for gradient_OI in gradients]
@@ -119,7 +119,8 @@ class LegendreGenerator(WeightGenerator):
             part = slice(start, start + columns)
             part_LN = torch.stack([gradient_N[part] for gradient_N in flat_gradients])
             torch.mm(mixing_LK.T, part_LN, out=gradient_KN[:, part])
-            mixing_gradient_LK.addmm_(part_LN, coefficients_KN[:, part].T)
+            # not addmm_, which cuBLAS refuses for a group of one layer
+            mixing_gradient_LK += part_LN @ coefficients_KN[:, part].T
         self.coefficients.grad = self._gradient
         self.layer_scales.grad = torch.linalg.vecdot(mixing_gradient_LK, self.basis)
         if self.lora_a is not None and self.lora_b is not None:
@@ -140,6 +141,11 @@ class LegendreGenerator(WeightGenerator):
         if not mode:
             self._weights = self._gradient = None
         return super().train(mode)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move or convert the module: the buffers of training are made again where it then is."""
+        self._weights = self._gradient = None
+        return super()._apply(fn, recurse)
 
     def _mixing(self) -> Tensor:
         return self.layer_scales[:, None] * self.basis

@@ -208,3 +208,12 @@ def test_a_copy_generates_from_its_own_coefficients(make_method: MakeMethod) -> 
     x = torch.randn(2, 64)
     assert twin.blocks[1].attention.query(x).abs().max() == 0
     assert network.blocks[1].attention.query(x).abs().max() > 0
+
+
+def test_a_network_that_was_moved_makes_its_weights_where_it_is(make_method: MakeMethod) -> None:
+    network = make_method(Legendre, "tiny").build()
+    before = [weight.clone() for weight in network.begin_step()]
+    after = network.double().begin_step()
+    assert {weight.dtype for weight in after} == {torch.float64}
+    for first, second in zip(before, after, strict=True):
+        torch.testing.assert_close(second.float(), first)
