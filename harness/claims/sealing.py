@@ -2,6 +2,9 @@
 
 The hash covers what the verdict hangs on: the predicates, and the published numbers and margins that they name. Words
 may be mended later; a margin, a number or an expression may not, or the run is exploratory.
+
+A claim may be extended: predicates appended at the end leave what was asked before as it was, so that a run that was
+sealed for the first k predicates stays sealed for these k, and is no sealed evidence for the ones that came after it.
 """
 
 from __future__ import annotations
@@ -45,6 +48,16 @@ def hash_claim(loaded: LoadedClaims, claim: Claim) -> str:
         "numbers": {name: value for name, value in printed.items() if name in names},
     }
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def hashes_by_length(loaded: LoadedClaims, claim: Claim) -> list[str]:
+    """Return the hash of a claim cut to its first predicate, to its first two, ..., and whole.
+
+    A run is sealed for predicate i, counted from 0, where its seal is one of the hashes from i on.
+    """
+    cuts = (claim.predicates[:length] for length in range(1, len(claim.predicates) + 1))
+    # cut without its checks: readings may be named that only later predicates have
+    return [hash_claim(loaded, claim.model_copy(update={"predicates": cut})) for cut in cuts]
 
 
 def _names(claim: Claim) -> set[str]:

@@ -16,11 +16,12 @@ from harness.claims.expressions import Names, asks_equality, evaluate_truth, nam
 from harness.claims.quantities import Truth, all_of
 from harness.claims.reproduction import MissingEvidenceError
 from harness.claims.schema import Claim, LoadedClaims, Predicate, numbers_of
-from harness.claims.sealing import hash_claim
+from harness.claims.sealing import hash_claim, hashes_by_length
 from harness.errors import HarnessError
 
 Verdict = Literal["confirmed", "contradicted", "undecided", "unverifiable", "evidence"]
 Signal = Literal["supports", "opposes", "no signal", ""]
+Standing = Literal["sealed", "exploratory", ""]
 ALPHA = 0.05
 # A predicate whose answer holds at this level holds at any that is asked for.
 _SMALLEST_ALPHA = 1e-9
@@ -49,6 +50,8 @@ class Answer:
         margins: names of the margins in it.
         flip_factor: nearest factor on its margins, up to 1,024 either way, at which the answer is another; None for
             none.
+        standing: `sealed` where all runs in its evidence were made for this predicate as it stands, else
+            `exploratory`; empty without runs.
     """
 
     predicate: Predicate
@@ -62,6 +65,7 @@ class Answer:
     truth_at_double_margin: Truth = None
     margins: tuple[str, ...] = ()
     flip_factor: float | None = None
+    standing: Standing = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,10 +90,10 @@ class Judgement:
     claim_sha256: str
 
     @property
-    def standing(self) -> str:
-        """`sealed` where all runs in its evidence were made for it as it stands, else `exploratory`; empty without."""
-        seals = {seal for answer in self.answers for item in answer.items for seal in item.seals}
-        return "" if not seals else "sealed" if seals == {self.claim_sha256} else "exploratory"
+    def standing(self) -> Standing:
+        """`sealed` where every answer that rests on runs is, else `exploratory`; empty without runs."""
+        standings = {answer.standing for answer in self.answers if answer.standing}
+        return "" if not standings else "sealed" if standings == {"sealed"} else "exploratory"
 
     @property
     def why(self) -> str:
@@ -132,6 +136,8 @@ def judge(loaded: LoadedClaims, evidence: Evidence) -> list[Judgement]:
 
 
 def _judge(loaded: LoadedClaims, claim: Claim, answers: Sequence[Answer]) -> Judgement:
+    hashes = hashes_by_length(loaded, claim)
+    answers = [replace(each, standing=_standing(each, hashes[at:])) for at, each in enumerate(answers)]
     reduced = [each.truth for each in answers if each.predicate.is_reduced and not each.missing]
     return Judgement(
         name=loaded.name_of(claim),
@@ -142,6 +148,11 @@ def _judge(loaded: LoadedClaims, claim: Claim, answers: Sequence[Answer]) -> Jud
         claim_sha256=hash_claim(loaded, claim),
         readings={reading: _verdict(claim, deciding_answers(claim, answers, reading)) for reading in claim.readings},
     )
+
+
+def _standing(answer: Answer, hashes: Sequence[str]) -> Standing:
+    seals = {seal for item in answer.items for seal in item.seals}
+    return "" if not seals else "sealed" if seals <= set(hashes) else "exploratory"
 
 
 def deciding_answers(claim: Claim, answers: Sequence[Answer], reading: str | None = None) -> list[Answer]:

@@ -107,6 +107,7 @@ def _answer_data(answer: Answer) -> dict[str, Any]:
         "is_reduced": predicate.is_reduced,
         "truth": answer.truth,
         "missing": answer.missing,
+        "standing": answer.standing,
         "p_value": answer.p_value,
         "alpha": answer.alpha,
         "truth_at_half_margin": answer.truth_at_half_margin,
