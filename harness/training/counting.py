@@ -14,7 +14,7 @@ _KERNELS = ("efficient", "flash", "cudnn")
 def count_operations() -> FlopCounterMode:
     """Return a context manager that counts the products of what runs in it: `get_total_flops()`.
 
-    Some versions of torch (2.11) fail on the attention kernels of a GPU where there are fewer key/value heads than query
+    Some versions of torch (2.11) fail on attention kernels of a GPU where there are fewer key/value heads than query
     heads, which such a kernel multiplies as if each were there as often as it is used.
     """
     return FlopCounterMode(display=False, custom_mapping=_MAPPING)
