@@ -144,9 +144,9 @@ def calls_in(tree: ast.expr) -> set[str]:
     return {cast(ast.Name, node.func).id for node in ast.walk(tree) if isinstance(node, ast.Call)}
 
 
-def asks_equality(tree: ast.expr) -> bool:
-    """Whether an expression asks if two numbers are, or are not, one."""
-    return any(isinstance(node, (ast.Eq, ast.NotEq)) for node in ast.walk(tree))
+def may_say_equal(tree: ast.expr, truth: bool) -> bool:
+    """Whether an expression that is true, or is false, may be so since two numbers are one."""
+    return any(isinstance(node, ast.Eq if truth else ast.NotEq) for node in ast.walk(tree))
 
 
 def _check(node: ast.AST, depth: int) -> None:

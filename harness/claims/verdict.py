@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.claims.evidence import Evidence, Item
-from harness.claims.expressions import Names, asks_equality, evaluate_truth, names_in
+from harness.claims.expressions import Names, evaluate_truth, may_say_equal, names_in
 from harness.claims.quantities import Truth, all_of
 from harness.claims.reproduction import MissingEvidenceError
 from harness.claims.schema import Claim, LoadedClaims, Predicate, numbers_of
@@ -233,7 +233,7 @@ def _p_value(loaded: LoadedClaims, claim: Claim, predicate: Predicate, evidence:
     low, high = math.log(_SMALLEST_ALPHA), 0.0
     if answer(_SMALLEST_ALPHA) == of_points:
         # that two numbers may be one is no rejection of anything, however wide their limits
-        return 1.0 if asks_equality(predicate.tree) else _SMALLEST_ALPHA
+        return 1.0 if may_say_equal(predicate.tree, of_points) else _SMALLEST_ALPHA
     for _ in range(_NUM_HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if answer(math.exp(middle)) == of_points else (middle, high)

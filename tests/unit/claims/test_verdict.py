@@ -274,6 +274,13 @@ def test_that_numbers_may_be_one_rejects_nothing_and_takes_no_level_from_others(
     assert found[5].answers[0].alpha == pytest.approx(0.05 / 6)
 
 
+def test_that_numbers_are_not_one_is_a_rejection(tmp_path: Path) -> None:
+    put_runs(tmp_path, "dense", [2.0, 2.0 + 1e-9, 2.0 - 1e-9])
+    path = write(tmp_path, claim('mean("dense/tiny", "val_bpb") == 1', 'mean("dense/tiny", "val_bpb") != 1'))
+    (found,) = judged(path, tmp_path)
+    assert [(each.truth, each.p_value) for each in found.answers] == [(False, 1e-9), (True, 1e-9)]
+
+
 def test_the_command_line(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run_command(["claims", "new", "mine.toml"]) == 0
