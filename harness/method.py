@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.artifact.schemes import parse_scheme
 
@@ -43,6 +43,8 @@ class Settings(BaseModel):
         return self
 
 
+Gptq = Literal["none", "first", "all"]
+
 # A file that is to fill `target_bytes` may stay this part below.
 BYTES_TOLERANCE = 0.02
 
@@ -57,6 +59,8 @@ class ExportSettings(BaseModel):
         small_numel: tensors of at most this many numbers count as scalars.
         target_bytes: size that the file is to fill, by steps of the matrices chosen at the end of the run for the
             least error at that size; 0 stores matrices under their scheme.
+        gptq: how the symbols of matrices are chosen at the end of the run: none rounds; GPTQ with the inputs that
+            training tokens give in all passes of a map, or in the first alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,12 +70,21 @@ class ExportSettings(BaseModel):
     scalars: str = "fp16"
     small_numel: int = Field(default=1024, ge=0)
     target_bytes: int = Field(default=0, ge=0)
+    gptq: Gptq = "none"
 
     @field_validator("matrices", "embeddings", "scalars")
     @classmethod
     def _check_scheme(cls, name: str) -> str:
         parse_scheme(name)
         return name
+
+    @model_validator(mode="after")
+    def _check_gptq(self) -> Self:
+        if self.gptq != "none" and self.target_bytes:
+            raise ValueError("gptq chooses symbols of export.matrices, but target_bytes chooses other steps; set one")
+        if self.gptq != "none" and not parse_scheme(self.matrices).has_scale:
+            raise ValueError(f"gptq has nothing to choose: scheme {self.matrices} of matrices has no scale")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.artifact.gptq import quantise_gptq
 from harness.artifact.quantize import Quantised
 from harness.artifact.rate_distortion import RateDistortion
 from harness.artifact.writer import ArtifactSummary, PlannedTensor
@@ -44,6 +45,19 @@ def moment_of(tensor: PlannedTensor, moments: Moments) -> NDArray[np.float64] | 
     module, _, leaf = tensor.name.rpartition(".")
     moment = moments.get(module) if leaf == "weight" else None
     return moment if moment is not None and tensor.value.shape[1:] == (len(moment),) else None
+
+
+def choose_by_gptq(tensor: PlannedTensor, moments: Moments) -> PlannedTensor:
+    """Choose the symbols of a planned matrix by GPTQ; one without moments, or that holds its own, stays as it is.
+
+    Raises:
+        UsageError: its scheme has no scale.
+        RunError: the moment or the weight is not finite.
+    """
+    moment_II = moment_of(tensor, moments)
+    if moment_II is None or isinstance(tensor.value, Quantised):
+        return tensor
+    return replace(tensor, value=quantise_gptq(tensor.value, moment_II, tensor.scheme, name=tensor.name))
 
 
 class RatedTensors:

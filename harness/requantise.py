@@ -9,24 +9,22 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.artifact.container import ArtifactSummary, PlannedTensor, write_artifact
-from harness.artifact.gptq import GptqSettings, quantise_gptq
-from harness.artifact.quantize import Quantised
 from harness.artifact.schemes import parse_scheme
 from harness.data.shards import TokenData, prepare
 from harness.errors import RecordError, UsageError
 from harness.loading import LoadedArtifact, load_artifact
-from harness.method import ExportSettings
-from harness.rated import Moments, matrix_names, moment_of, plan
+from harness.method import ExportSettings, Gptq
+from harness.rated import Moments, choose_by_gptq, matrix_names, moment_of, plan
 from harness.records.native import ARTIFACT_FILE, read_record
 from harness.records.safeio import hash_file
 from harness.records.schema import Record
@@ -35,7 +33,6 @@ from harness.training.calibration import Passes, first_batches, input_moments
 from harness.training.ranks import choose_device
 from harness.training.recipe import Recipe
 
-Gptq = Literal["none", "first", "all"]
 GPTQ_MODES: tuple[str, ...] = get_args(Gptq)
 QUANTISERS: dict[Gptq, str] = {
     "none": "rounding",
@@ -243,11 +240,7 @@ def _rounds(tensor: PlannedTensor) -> PlannedTensor:
 
 def _gptq_with(network: StoredNetwork, moments: Moments) -> Choose:
     def choose(tensor: PlannedTensor) -> PlannedTensor:
-        moment_II = network.moment_of(tensor, moments)
-        if moment_II is None or isinstance(tensor.value, Quantised):
-            return tensor
-        return replace(
-            tensor, value=quantise_gptq(tensor.value, moment_II, tensor.scheme, GptqSettings(), name=tensor.name)
-        )
+        network.moment_of(tensor, moments)  # notes a matrix that has none
+        return choose_by_gptq(tensor, moments)
 
     return choose

@@ -26,7 +26,7 @@ from harness.evaluate import score_network
 from harness.job import Job
 from harness.nn.network import Network
 from harness.plan import MAX_EPOCHS
-from harness.rated import MAX_CORRECTIONS, Moments, RatedTensors, fill_bytes, matrix_names, plan
+from harness.rated import MAX_CORRECTIONS, Moments, RatedTensors, choose_by_gptq, fill_bytes, matrix_names, plan
 from harness.records.logs import LogWriter, most_seconds, read_log
 from harness.records.native import ARTIFACT_FILE, CHECKPOINT_FILE
 from harness.records.safeio import hash_file
@@ -40,7 +40,7 @@ from harness.training.contention import drifted, kernel_seconds
 from harness.training.loop import Trainer
 
 VALIDATION_TARGETS = 16_384
-CALIBRATION_TOKENS = 65_536  # that a file of a given size is stored by
+CALIBRATION_TOKENS = 65_536  # that GPTQ and a file of a given size are stored by
 
 
 def train_and_export(job: Job) -> None:
@@ -270,11 +270,13 @@ def _plan_tensors(job: Job, network: Network) -> Sequence[PlannedTensor]:
 
 
 def _measure_moments(job: Job, network: Network) -> Moments:
-    """Measure the inputs of linear maps on training tokens where a size is to be filled; else nothing asks for them."""
-    if not job.settings.export.target_bytes:
+    """Measure the inputs of linear maps on training tokens, where a size to be filled or GPTQ asks for them."""
+    export = job.settings.export
+    if not export.target_bytes and export.gptq == "none":
         return {}
     batches = job.settings.train.batches(job.data.train, job.request.seed)
-    moments = input_moments(network, calibration_batches(batches, CALIBRATION_TOKENS))
+    inputs = calibration_batches(batches, CALIBRATION_TOKENS)
+    moments = input_moments(network, inputs, passes="first" if export.gptq == "first" else "all")
     return {name: moment.cpu().numpy() for name, moment in moments.items()}
 
 
@@ -283,9 +285,13 @@ def _store(
 ) -> ArtifactSummary:
     """Write the planned tensors under their schemes, or so that the file fills the size that was asked for."""
     export = job.settings.export
-    if not export.target_bytes:
+    if not export.target_bytes and export.gptq == "none":
         return _write_artifact(job, path, planned)
-    rated = RatedTensors(planned, matrix_names(job.method, network, export), moments)
+    names = matrix_names(job.method, network, export)
+    if not export.target_bytes:
+        chosen = [choose_by_gptq(each, moments) if each.name in names else each for each in planned]
+        return _write_artifact(job, path, chosen)
+    rated = RatedTensors(planned, names, moments)
     return fill_bytes(rated, export.target_bytes, partial(_write_artifact, job, path))
 
 

@@ -196,6 +196,18 @@ def half_width(standard_error: float, degrees: float, *, num_tests: int, alpha: 
     return float(stats.t.ppf(1 - alpha / 2 / num_tests, degrees)) * standard_error
 
 
+def slope_weights(num_params: Sequence[float]) -> NDArray[np.float64]:
+    """Return what each size weighs in the least-squares slope over log2 of the parameters.
+
+    Args:
+        num_params: of each size, two or more that are not all one.
+    """
+    positions = np.log2(np.array(num_params, np.float64))
+    centred = positions - positions.mean()
+    weights: NDArray[np.float64] = centred / (centred**2).sum()
+    return weights
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected for their number, in the given order (Holm 1979, step-down Bonferroni)."""
     corrected = [0.0] * len(p_values)
@@ -204,3 +216,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
         corrected[i] = largest
     return corrected
+
+
+def holm_levels(p_values: Sequence[float], alpha: float) -> list[float]:
+    """Return the level of each test by Holm's step-down, in the given order: from the first that fails on, one for all.
+
+    A p-value is below its level where `holm` corrects it to one below `alpha`.
+    """
+    levels = [alpha] * len(p_values)
+    level, has_failed = alpha, False
+    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if not has_failed:
+            level = alpha / (len(p_values) - rank)
+            has_failed = p_values[i] > level
+        levels[i] = level
+    return levels

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from harness.comparison import ALPHA, Comparison, Group, Relation
 from harness.errors import UsageError
-from harness.stats import Interval, bootstrap_difference, combined_error, half_width, holm, paired_interval, two_sided
+from harness.stats import (
+    Interval,
+    bootstrap_difference,
+    combined_error,
+    half_width,
+    holm,
+    paired_interval,
+    slope_weights,
+    two_sided,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +120,7 @@ def _trend(rungs: Sequence[Rung], first: str, second: str) -> Trend | None:
     seeds = sorted(set.intersection(*(pair[2].runs.keys() & pair[3].runs.keys() for pair in pairs))) if pairs else []
     if len({pair[0] for pair in pairs}) < 2 or not seeds:
         return None
-    weights = _slope_weights([number for number, *_ in pairs])
+    weights = slope_weights([number for number, *_ in pairs])
     by_seed = np.array([[a.score(seed) - b.score(seed) for _, _, a, b in pairs] for seed in seeds])
     slopes = by_seed @ weights
     return Trend(
@@ -140,14 +149,6 @@ def _better_at_ends(
 def _num_params(first: Group, second: Group) -> float | None:
     stored = first.mean("stored"), second.mean("stored")
     return math.sqrt(stored[0] * stored[1]) if stored[0] and stored[1] else None
-
-
-def _slope_weights(num_params: Sequence[float]) -> NDArray[np.float64]:
-    """Return what each size weighs in the least-squares slope over log2 of the parameters."""
-    positions = np.log2(np.array(num_params))
-    centred = positions - positions.mean()
-    weights: NDArray[np.float64] = centred / (centred**2).sum()
-    return weights
 
 
 def _over_text(pairs: Sequence[tuple[Group, Group]], seeds: Sequence[int], weights: NDArray[np.float64]) -> Interval:

@@ -126,6 +126,8 @@ def _sheets(ledger: Ledger, index: int, claim: Fields) -> Iterator[Sheet]:
         yield Sheet(title="What has to be so", columns=columns(*names, numbers=f"p|{names[-1]}"), rows=rows)
     if evidence := [*_evidence(ledger, index, claim)]:
         yield Sheet(title="Evidence", columns=columns("call", "value", "kind", "from", numbers="value"), rows=evidence)
+    if claim["series"]:
+        yield _series_sheet(ledger, index, claim)
     if claim["readings"]:
         stated = claim["stated_reading"]
         readings = [
@@ -164,6 +166,37 @@ def _predicate(ledger: Ledger, path: str, each: Fields) -> list[Cell]:
         words(" / ".join(margins) if has_margins else ""),
         ledger.computed(f"{path}.flip_factor", "power"),
     ]
+
+
+def _series_sheet(ledger: Ledger, index: int, claim: Fields) -> Sheet:
+    """An effect at each size on a row, the line through them on the last."""
+    names = ("effect", "stored parameters", "is", "from", "to", "p", "trend")
+    rows = []
+    for at, series in enumerate(claim["series"]):
+        path = f"claims.{index}.series.{at}"
+        label = f"{series['name']}: {series['asks']}"
+        style = "bpb" if series["asks"].startswith("ratio") else "signed"
+        for nth in range(len(series["sizes"])):
+            size = f"{path}.sizes.{nth}"
+            params = ledger.computed(f"{size}.num_params", "count")
+            rows.append([words(label), params, *_limits(ledger, size, style), words(""), words("")])
+        p_value = ledger.computed(f"{path}.p_value", "p")
+        trend = words(series["trend"])
+        rows.append(
+            [words(label), words("a doubling"), *_limits(ledger, f"{path}.per_doubling", style), p_value, trend]
+        )
+    return Sheet(
+        title="Effects over size",
+        columns=columns(*names, numbers="|".join(names[1:6])),
+        rows=rows,
+        note="Intervals of effects at the levels of their answers, of slopes at 95%, each corrected for how many there "
+        "are of one source (Holm). A doubling of the stored parameters adds to a difference and multiplies a ratio; "
+        "nothing follows for other sizes.",
+    )
+
+
+def _limits(ledger: Ledger, path: str, style: str) -> list[Cell]:
+    return [ledger.computed(f"{path}.{key}", style) for key in ("value", "low", "high")]
 
 
 def _evidence(ledger: Ledger, index: int, claim: Fields) -> Iterator[list[Cell]]:

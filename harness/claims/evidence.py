@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.claims.estimates import Estimate
 from harness.claims.fetches import FETCH_KINDS, FETCHES
 from harness.claims.quantities import Number, exact
-from harness.claims.reproduction import Estimate, MissingEvidenceError, Runs
+from harness.claims.reproduction import MissingEvidenceError, Runs
 from harness.claims.statements import find_stated, read_submission
 from harness.errors import HarnessError, MissingExtraError, UsageError, missing_extra, suggest
 from harness.records.safeio import MAX_INTEGER, index_lines, read_json
@@ -35,6 +36,8 @@ class Item:
         value: as a person reads it.
         origin: folders, or what was counted or computed.
         seals: hashes of the claims that the runs were sealed for; one empty text for each run that was not.
+        estimate: the figure of our runs with its error; None for other evidence.
+        num_params: stored parameters of these runs, geometric mean of two sorts; None for other evidence.
     """
 
     kind: str
@@ -42,6 +45,8 @@ class Item:
     value: str
     origin: str
     seals: tuple[str, ...] = ()
+    estimate: Estimate | None = None
+    num_params: float | None = None
 
 
 class Evidence:
@@ -83,10 +88,17 @@ class Evidence:
             found = self._kept[call]
             if isinstance(found, HarnessError):
                 raise found
+            estimate = found if isinstance(found, Estimate) else None
             number = found.at(alpha) if isinstance(found, Estimate) else found
-            seals = self._runs.seals(_specs(arguments)) if FETCH_KINDS[name] == "reproduction" else ()
+            specs = _specs(arguments)
             items[call] = Item(
-                kind=FETCH_KINDS[name], call=call, value=number.shown, origin=self._origins[call], seals=seals
+                kind=FETCH_KINDS[name],
+                call=call,
+                value=number.shown,
+                origin=self._origins[call],
+                seals=self._runs.seals(specs) if FETCH_KINDS[name] == "reproduction" else (),
+                estimate=estimate,
+                num_params=self._runs.num_params(specs) if estimate else None,
             )
             return number
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, geometric_mean, stdev
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.claims.quantities import Number, between
+from harness.claims.estimates import Estimate, error_part
 from harness.compare_views import is_trial
 from harness.comparison import FIGURES, Figure, Run, read_run
 from harness.errors import RecordError, UsageError, suggest
 from harness.records.native import RECORD_FILE, read_record
 from harness.records.schema import Record
-from harness.stats import Interval, bootstrap_difference, combined_error, half_width
+from harness.stats import Interval, bootstrap_difference, combined_error
 from harness.verify.across import settings_key
 
 # Figures of the test split whose error over the text is known from block scores.
@@ -48,29 +47,6 @@ SEED_SUFFIX = re.compile(r"-seed[0-9]+$")
 
 class MissingEvidenceError(UsageError):
     """Evidence that a predicate needs is not there: it stays undecided."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """A figure with its standard error.
-
-    Attributes:
-        value: the figure.
-        error: standard error; 0 where it is exact.
-        degrees: of freedom of the error (Student's t).
-        is_log: whether `value` and `error` are those of the logarithm.
-    """
-
-    value: float
-    error: float
-    degrees: float
-    is_log: bool = False
-
-    def at(self, alpha: float) -> Number:
-        """Return the figure within its two-sided interval at level 1 - alpha."""
-        margin = half_width(self.error, self.degrees, num_tests=1, alpha=alpha) if self.error else 0.0
-        low, value, high = self.value - margin, self.value, self.value + margin
-        return between(*((math.exp(low), math.exp(high), math.exp(value)) if self.is_log else (low, high, value)))
 
 
 class Found(NamedTuple):
@@ -150,6 +126,12 @@ class Runs:
         records = [run.record for text in texts for run in self.read(text).values()]
         return tuple(record.seal.sha256 if record.seal else "" for record in records)
 
+    def num_params(self, texts: Sequence[str]) -> float | None:
+        """Return the stored parameters of the runs, geometric mean; None where a record counts none."""
+        parts = [run.record.params for text in texts for run in self.read(text).values()]
+        stored = [part.stored for part in parts if part and part.stored]
+        return geometric_mean(stored) if stored and len(stored) == len(parts) else None
+
     def read(self, text: str) -> dict[int, Run]:
         """Read the runs of `select`, by seed."""
         return {seed: self._run(folder) for seed, folder in self.select(text).items()}
@@ -182,7 +164,7 @@ class Runs:
         values = [figure_of(run.record, figure) for run in runs.values()]
         n = len(values)
         error = _spread(text, values) * math.sqrt(1 + 1 / n)
-        parts = [_interval(error, n - 1)]
+        parts = [error_part(error, n - 1)]
         if num_tokens is not None:
             parts.append(sampling_error(list(runs.values()), figure, num_tokens))
         total, degrees = combined_error(parts)
@@ -222,12 +204,12 @@ class Runs:
     ) -> Estimate:
         """Join the spread of paired values over seeds with `factor` times the text's error of A - weight B."""
         n = len(values)
-        parts = [_interval(_spread(text, values) / math.sqrt(n), n - 1)]
+        parts = [error_part(_spread(text, values) / math.sqrt(n), n - 1)]
         if figure in _BLOCKS:
             (a, size), (b, size_b) = (_mean_blocks([pair[side] for pair in pairs], figure) for side in (0, 1))
             nats_a, nats_b = a * math.log(2), weight * b * math.log(2)  # the bootstrap divides by it
             over_text = bootstrap_difference(nats_a, size, nats_b, size_b)
-            parts.append(_interval(factor * over_text.standard_error, over_text.degrees))
+            parts.append(error_part(factor * over_text.standard_error, over_text.degrees))
         error, degrees = combined_error(parts)
         return Estimate(value=fmean(values), error=error, degrees=degrees)
 
@@ -274,7 +256,7 @@ def sampling_error(runs: Sequence[Run], figure: str, num_tokens: int) -> Interva
     n = len(sums)
     residuals = sums - sums.sum() / sizes.sum() * sizes
     whole = math.sqrt(n / (n - 1) * float((residuals**2).sum())) / float(sizes.sum())
-    return _interval(whole * math.sqrt(float(blocks.block_tokens.sum()) / num_tokens), n - 1)
+    return error_part(whole * math.sqrt(float(blocks.block_tokens.sum()) / num_tokens), n - 1)
 
 
 def _mean_blocks(runs: Sequence[Run], figure: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -290,10 +272,6 @@ def _spread(text: str, values: Sequence[float]) -> float:
     if len(values) < 2:
         raise MissingEvidenceError(f"{text}: one run has no spread; run more seeds")
     return stdev(values)
-
-
-def _interval(error: float, degrees: float) -> Interval:
-    return Interval(low=-math.inf, high=math.inf, standard_error=error, degrees=degrees)
 
 
 def _matches(record: Record, wanted: Mapping[str, str]) -> bool:

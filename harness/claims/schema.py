@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
+from harness.claims.effects import effect_of
 from harness.claims.expressions import FUNCTIONS, calls_in, names_in, parse_expression
 from harness.claims.fetches import FETCH_KINDS
 from harness.claims.quantities import Number, parse_printed
@@ -80,6 +81,12 @@ class Predicate(_Part):
         "", max_length=200, description="the reading of the claim that it belongs to; empty: every one"
     )
     is_reduced: bool = Field(False, description="evidence at another scale than the claim's, which never closes it")
+
+    series: Name | Literal[""] = Field(
+        "",
+        description="of predicates at reduced scale that ask the same of runs of another size each: shows the effect's "
+        "trend; each compares one difference() or ratio() with a number",
+    )
 
     @cached_property
     def tree(self) -> ast.expr:
@@ -181,6 +188,7 @@ class ClaimFile(_Part):
         for claim in self.claims:
             for at, predicate in enumerate(claim.predicates):
                 _said(f"claim {claim.id}, predicate {at + 1}, holds_if", lambda each=predicate: self._check_names(each))
+            _check_series(claim)
         return self
 
     def _check_names(self, predicate: Predicate) -> None:
@@ -190,6 +198,22 @@ class ClaimFile(_Part):
         functions = {*FUNCTIONS, *FETCH_KINDS}
         for name in sorted(calls_in(predicate.tree) - functions):
             raise UsageError(f"no function '{name}'. {suggest(name, functions)}")
+
+
+def _check_series(claim: Claim) -> None:
+    """Refuse a series whose predicates do not ask one thing of runs of another size each."""
+    first: dict[str, tuple[int, str]] = {}
+    for at, predicate in enumerate(claim.predicates, start=1):
+        if not (name := predicate.series):
+            continue
+        where = f"claim {claim.id}, predicate {at}, series '{name}'"
+        if not predicate.is_reduced:
+            raise ValueError(f"{where}: is for predicates at reduced scale; set is_reduced, or leave series out")
+        if (effect := effect_of(predicate.tree)) is None:
+            raise ValueError(f'{where}: holds_if has another form than difference(A, B, "figure") < number')
+        earlier, asks = first.setdefault(name, (at, effect.asks))
+        if asks != effect.asks:
+            raise ValueError(f"{where}: asks {effect.asks}, but predicate {earlier} {asks}; name another series")
 
 
 def _said(where: str, check: Any) -> None:

@@ -11,18 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from harness.claims.answer import ALPHA, Answer, Standing
 from harness.claims.evidence import Evidence, Item
 from harness.claims.expressions import Names, evaluate_truth, may_say_equal, names_in
 from harness.claims.quantities import Truth, all_of
 from harness.claims.reproduction import MissingEvidenceError
 from harness.claims.schema import Claim, LoadedClaims, Predicate, numbers_of
 from harness.claims.sealing import hash_claim, hashes_by_length
+from harness.claims.series import Series, correct_series, find_series
 from harness.errors import HarnessError
+from harness.stats import holm_levels
 
 Verdict = Literal["confirmed", "contradicted", "undecided", "unverifiable", "evidence"]
 Signal = Literal["supports", "opposes", "no signal", ""]
-Standing = Literal["sealed", "exploratory", ""]
-ALPHA = 0.05
 # A predicate whose answer holds at this level holds at any that is asked for.
 _SMALLEST_ALPHA = 1e-9
 _NUM_HALVINGS = 40
@@ -31,41 +32,6 @@ _MAX_DOUBLINGS = 10
 
 class WrongPredicateError(MissingEvidenceError):
     """A predicate that cannot be asked: it stays undecided, and the others are asked."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
-    """What the evidence says of one predicate.
-
-    Attributes:
-        predicate: that was asked.
-        truth: yes, no, or undecided.
-        items: evidence that was fetched.
-        missing: why it could not be asked; empty where it was.
-        is_wrong: whether that is a mistake in the claim file.
-        p_value: level at which the answer of the point estimates ceases; None where no run of ours is in it.
-        alpha: level that it was asked at, after Holm.
-        truth_at_half_margin: the answer at half of its margins; None where undecided or without margins.
-        truth_at_double_margin: at the double.
-        margins: names of the margins in it.
-        flip_factor: nearest factor on its margins, up to 1,024 either way, at which the answer is another; None for
-            none.
-        standing: `sealed` where all runs in its evidence were made for this predicate as it stands, else
-            `exploratory`; empty without runs.
-    """
-
-    predicate: Predicate
-    truth: Truth
-    items: tuple[Item, ...] = ()
-    missing: str = ""
-    is_wrong: bool = False
-    p_value: float | None = None
-    alpha: float = ALPHA
-    truth_at_half_margin: Truth = None
-    truth_at_double_margin: Truth = None
-    margins: tuple[str, ...] = ()
-    flip_factor: float | None = None
-    standing: Standing = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +44,7 @@ class Judgement:
         answers: one a predicate, in order.
         verdict: of the claim as it was published.
         reduced: what evidence at another scale says.
+        series: effects at several sizes, with their trends.
         readings: the verdict under each reading.
     """
 
@@ -86,6 +53,7 @@ class Judgement:
     answers: tuple[Answer, ...]
     verdict: Verdict
     reduced: Signal
+    series: tuple[Series, ...]
     readings: Mapping[str, Verdict]
     claim_sha256: str
 
@@ -126,25 +94,28 @@ def judge(loaded: LoadedClaims, evidence: Evidence) -> list[Judgement]:
     """
     asked = [(claim, predicate) for claim in loaded.content.claims for predicate in claim.predicates]
     answers = {id(predicate): _ask_first(loaded, claim, predicate, evidence) for claim, predicate in asked}
-    levels = _holm_levels({key: each.p_value for key, each in answers.items() if each.p_value is not None})
+    p_values = {key: each.p_value for key, each in answers.items() if each.p_value is not None}
+    levels = dict(zip(p_values, holm_levels(list(p_values.values()), ALPHA), strict=True))
     for claim, predicate in asked:
         answer = answers[id(predicate)]
         if not answer.missing:
             level = levels.get(id(predicate), ALPHA)
             answers[id(predicate)] = _ask_margins(loaded, claim, replace(answer, alpha=level), evidence)
-    return [_judge(loaded, claim, [answers[id(each)] for each in claim.predicates]) for claim in loaded.content.claims]
+    by_claim = [[answers[id(each)] for each in claim.predicates] for claim in loaded.content.claims]
+    series = correct_series([find_series(each) for each in by_claim])
+    return [_judge(loaded, *each) for each in zip(loaded.content.claims, by_claim, series, strict=True)]
 
 
-def _judge(loaded: LoadedClaims, claim: Claim, answers: Sequence[Answer]) -> Judgement:
+def _judge(loaded: LoadedClaims, claim: Claim, answers: Sequence[Answer], series: Sequence[Series]) -> Judgement:
     hashes = hashes_by_length(loaded, claim)
     answers = [replace(each, standing=_standing(each, hashes[at:])) for at, each in enumerate(answers)]
-    reduced = [each.truth for each in answers if each.predicate.is_reduced and not each.missing]
     return Judgement(
         name=loaded.name_of(claim),
         claim=claim,
         answers=tuple(answers),
         verdict=_verdict(claim, deciding_answers(claim, answers)),
-        reduced=_signal(reduced),
+        reduced=_signal(_reduced_truths(answers)),
+        series=tuple(series),
         claim_sha256=hash_claim(loaded, claim),
         readings={reading: _verdict(claim, deciding_answers(claim, answers, reading)) for reading in claim.readings},
     )
@@ -170,6 +141,15 @@ def _verdict(claim: Claim, answers: Sequence[Answer]) -> Verdict:
     if claim.unpublished:
         return "unverifiable"
     return "confirmed" if truth else "undecided"
+
+
+def _reduced_truths(answers: Sequence[Answer]) -> list[Truth]:
+    """What evidence at reduced scale says, a truth a question: sizes of one series that disagree leave theirs open."""
+    found: dict[str | int, set[Truth]] = {}
+    for at, each in enumerate(answers):
+        if each.predicate.is_reduced and not each.missing:
+            found.setdefault(each.predicate.series or at, set()).add(each.truth)
+    return [truths.pop() if len(truths) == 1 else None for truths in found.values()]
 
 
 def _signal(truths: Sequence[Truth]) -> Signal:
@@ -238,18 +218,6 @@ def _p_value(loaded: LoadedClaims, claim: Claim, predicate: Predicate, evidence:
         middle = (low + high) / 2
         low, high = (low, middle) if answer(math.exp(middle)) == of_points else (middle, high)
     return math.exp(high)
-
-
-def _holm_levels(p_values: Mapping[int, float]) -> dict[int, float]:
-    """Return the level of each predicate by Holm's step-down: from the first that is not settled on, one for all."""
-    levels: dict[int, float] = {}
-    level, has_failed = ALPHA, False
-    for rank, key in enumerate(sorted(p_values, key=lambda each: p_values[each])):
-        if not has_failed:
-            level = ALPHA / (len(p_values) - rank)
-            has_failed = p_values[key] > level
-        levels[key] = level
-    return levels
 
 
 def _ask_margins(loaded: LoadedClaims, claim: Claim, answer: Answer, evidence: Evidence) -> Answer:

@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from harness.claims.answer import Answer
 from harness.claims.expressions import LANGUAGE, names_in
 from harness.claims.fetches import FETCHES
+from harness.claims.quantities import Number
 from harness.claims.schema import LoadedClaims
-from harness.claims.verdict import Answer, Judgement, deciding_answers
+from harness.claims.series import Series
+from harness.claims.verdict import Judgement, deciding_answers
 from harness.tables import Table, View
 
 Judged = Sequence[tuple[LoadedClaims, Sequence[Judgement]]]
@@ -80,6 +83,7 @@ def judgement_data(loaded: LoadedClaims, judgement: Judgement) -> dict[str, Any]
         "scale": claim.scale,
         "verdict": judgement.verdict,
         "reduced": judgement.reduced,
+        "series": [_series_data(each) for each in judgement.series],
         "standing": judgement.standing,
         "claim_sha256": judgement.claim_sha256,
         "why": judgement.why,
@@ -105,6 +109,7 @@ def _answer_data(answer: Answer) -> dict[str, Any]:
         "kind": predicate.kind,
         "reading": predicate.reading,
         "is_reduced": predicate.is_reduced,
+        "series": predicate.series,
         "truth": answer.truth,
         "missing": answer.missing,
         "standing": answer.standing,
@@ -116,6 +121,26 @@ def _answer_data(answer: Answer) -> dict[str, Any]:
         "flip_factor": answer.flip_factor,
         "evidence": [asdict(item) for item in answer.items],
     }
+
+
+def _series_data(series: Series) -> dict[str, Any]:
+    sizes = [
+        {"num_params": each.num_params, "truth": each.truth, "alpha": each.alpha, **_number_data(each.effect)}
+        for each in series.sizes
+    ]
+    return {
+        "name": series.name,
+        "asks": series.asks,
+        "sizes": sizes,
+        "per_doubling": series.per_doubling and _number_data(series.per_doubling),
+        "p_value": series.p_value,
+        "alpha": series.alpha,
+        "trend": series.trend,
+    }
+
+
+def _number_data(number: Number) -> dict[str, float]:
+    return {"value": number.value, "low": number.low, "high": number.high}
 
 
 def _claim_tables(loaded: LoadedClaims, judgement: Judgement) -> Iterator[Table]:
@@ -131,6 +156,8 @@ def _claim_tables(loaded: LoadedClaims, judgement: Judgement) -> Iterator[Table]
     if items:
         found = [(item.call, item.value, item.kind, item.origin) for item in items.values()]
         yield Table(title="evidence", columns=("call", "value", "kind", "from"), rows=found)
+    if judgement.series:
+        yield _series_table(judgement.series)
     if judgement.readings:
         stated = judgement.claim.stated_reading
         readings = [
@@ -196,6 +223,22 @@ def _answers_table(loaded: LoadedClaims, answers: Sequence[Answer]) -> Table:
     ]
     columns = ("asks", "holds if", "counts for", "answer", "p", "at half / double margin; where it flips")
     return Table(title="predicates", columns=columns, rows=rows)
+
+
+def _series_table(series: Sequence[Series]) -> Table:
+    rows = [
+        (
+            each.name,
+            each.asks,
+            "; ".join(f"{size.num_params:,.0f}: {size.effect.shown}" for size in each.sizes) or "-",
+            each.per_doubling.shown if each.per_doubling else "-",
+            "-" if each.p_value is None else f"{each.p_value:.2g}",
+            each.trend,
+        )
+        for each in series
+    ]
+    columns = ("series", "asks", "effect at stored parameters", "a doubling adds (a ratio: times)", "p", "trend")
+    return Table(title="trends over size", columns=columns, rows=rows)
 
 
 def _at_other_margins(loaded: LoadedClaims, answer: Answer) -> str:

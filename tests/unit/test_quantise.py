@@ -9,9 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.artifact.container import Artifact
+from harness.artifact.quantize import dequantise
 from harness.cli import run_command
 from harness.envelope import interpolate, lower_envelope
+from harness.rated import choose_by_gptq
+from harness.requantise import StoredNetwork
 
+# all but the matrices, which the next word of the command sets
+EXACT = ["--set", "export.embeddings=fp32", "--set", "export.scalars=fp32", "--set"]
 CALIBRATION = ["--calibration-tokens", "500", "--device", "cpu"]
 
 
@@ -24,9 +30,9 @@ def make_record(method: str, folder: Path, small_text: str, *options: str) -> Pa
 
 @pytest.fixture(scope="module")
 def looped(small_text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished record of two blocks in two loops, matrices stored as float32."""
+    """A finished record of two blocks in two loops, stored as float32."""
     folder = tmp_path_factory.mktemp("records") / "looped"
-    return make_record("recursive", folder, small_text, "--set", "export.matrices=fp32")
+    return make_record("recursive", folder, small_text, *EXACT, "export.matrices=fp32")
 
 
 @pytest.mark.parametrize(
@@ -73,6 +79,43 @@ def test_a_network_trained_for_one_scheme_is_stored_under_another(small_text: st
     asked = ["--scheme", "int8-row", "--gptq", "none", "--device", "cpu", "--out", str(out)]
     assert run_command(["quantise", str(folder), *asked]) == 0
     assert "quantised a second time" in json.loads(out.read_text())["notes"][0]
+
+
+def test_a_run_stores_by_gptq_what_its_network_is_quantised_to_later(
+    looped: Path, small_text: str, tmp_path: Path
+) -> None:
+    settings = ["export.matrices=int4-row", "--set", "export.gptq=first"]
+    folder = make_record("recursive", tmp_path / "run", small_text, *EXACT, *settings)
+    network = StoredNetwork(looped, data_dir=None, device="cpu", say=print)
+    first, every = (network.calibrate(65_536, passes) for passes in ("first", "all"))
+    stored = Artifact.open(folder / "artifact.bin")
+    differ = {"rounded": 0, "all passes": 0}
+    for tensor in network.plan("int4-row"):
+        found = stored.decode_tensor(tensor.name)
+        is_matrix = tensor.name in network.matrices
+        expected = choose_by_gptq(tensor, first) if is_matrix else tensor
+        np.testing.assert_array_equal(found, dequantise(expected.quantise()), err_msg=tensor.name)
+        differ["rounded"] += is_matrix and not np.array_equal(found, dequantise(tensor.quantise()))
+        differ["all passes"] += is_matrix and not np.array_equal(
+            found, dequantise(choose_by_gptq(tensor, every).quantise())
+        )
+    assert min(differ.values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["export.gptq=all", "export.matrices=fp32"], "scheme fp32 of matrices has no scale"),
+        (["export.gptq=all", "export.target_bytes=40000"], "target_bytes chooses other steps; set one"),
+        (["export.gptq=some"], "'none', 'first' or 'all'"),
+    ],
+)
+def test_a_run_refuses_what_gptq_cannot_choose(settings: list[str], said: str, tmp_path: Path, capsys) -> None:
+    run = ["run", "--method", "dense", "--preset", "tiny", "--budget", "1steps", "--out", str(tmp_path / "a")]
+    assert run_command([*run, *(word for text in settings for word in ("--set", text))]) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in " ".join(error.split()) and error.count("error:") == 1
+    assert not (tmp_path / "a").exists()
 
 
 def test_files_are_written_scored_and_listed(looped: Path, tmp_path: Path, capsys) -> None:

@@ -14,7 +14,10 @@ from harness.claims.evidence import Evidence
 from harness.claims.expressions import Names, evaluate, names_in, parse_expression
 from harness.claims.fetches import FETCHES
 from harness.claims.reproduction import MissingEvidenceError, Runs
+from harness.claims.reproduction import _plain as plain
 from harness.claims.views import VERDICTS, judgement_data
+from harness.registry import find_method
+from harness.settings import resolve_settings
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -104,3 +107,31 @@ def test_the_examples_of_the_language_can_be_asked(name: str) -> None:
         evaluate(tree, Names(facts={}, fetches=evidence.fetches(0.05, {})))
     except MissingEvidenceError as error:
         assert name in ("field", "stated", "missing"), error
+
+
+def _runs_of(line: str, claim: str) -> dict[str, str]:
+    """What the runs of a plan's line can be chosen by."""
+    words = shlex.split(line)
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    overrides = [value for option, value in zip(words[::2], words[1::2], strict=True) if option == "--set"]
+    settings = resolve_settings(find_method(options["--method"]), options["--preset"], overrides).as_dict()
+    known = {f"{section}.{key}": plain(value) for section, part in settings.items() for key, value in part.items()}
+    name = f"{options['--method']}/{options['--preset']}"
+    return {**known, "name": name, "budget": options["--budget"], "claim": claim}
+
+
+def test_every_text_that_chooses_runs_of_a_plan_chooses_one_line_of_it(judged: Judged) -> None:
+    num_texts = 0
+    for _, judgements in judged:
+        for each in (each for each in judgements if each.claim.plan):
+            lines = [_runs_of(line, each.name) for line in each.claim.plan.arguments]
+            texts = re.findall(
+                rf'"([^"]*claim={each.name}\b[^"]*)"', "".join(p.holds_if for p in each.claim.predicates)
+            )
+            for text in texts:
+                name, *filters = (part.strip() for part in text.split(","))
+                wanted = {"name": name, **dict(part.partition("=")[::2] for part in filters)}
+                chosen = [line for line in lines if wanted.items() <= line.items()]
+                assert len(chosen) == 1, (each.name, text)
+                num_texts += 1
+    assert num_texts > 80
