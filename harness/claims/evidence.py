@@ -34,14 +34,14 @@ class Item:
         call: as in the expression.
         value: as a person reads it.
         origin: folders, or what was counted or computed.
-        seals: hashes of the claims that the runs were sealed for; one empty text for each run that was not.
+        seals: for each run the hashes of the claims that it was sealed for.
     """
 
     kind: str
     call: str
     value: str
     origin: str
-    seals: tuple[str, ...] = ()
+    seals: tuple[tuple[str, ...], ...] = ()
 
 
 class Evidence:

@@ -88,8 +88,8 @@ class Judgement:
     @property
     def standing(self) -> str:
         """`sealed` where all runs in its evidence were made for it as it stands, else `exploratory`; empty without."""
-        seals = {seal for answer in self.answers for item in answer.items for seal in item.seals}
-        return "" if not seals else "sealed" if seals == {self.claim_sha256} else "exploratory"
+        seals = [seal for answer in self.answers for item in answer.items for seal in item.seals]
+        return "" if not seals else "sealed" if all(self.claim_sha256 in seal for seal in seals) else "exploratory"
 
     @property
     def why(self) -> str:

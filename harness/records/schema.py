@@ -276,6 +276,7 @@ class SealPart(Part):
         margins: as printed, by name.
         num_seeds: runs that were planned, each with a seed.
         stopping: budget at which each run stops.
+        also: other claims that the run was made to decide, with the hash of each.
     """
 
     claim: str
@@ -283,6 +284,7 @@ class SealPart(Part):
     margins: dict[str, str]
     num_seeds: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
     stopping: str
+    also: dict[str, Sha256] = {}
 
 
 class FilePart(Part):
