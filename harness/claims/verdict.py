@@ -73,7 +73,7 @@ class Judgement:
         claim: that was judged.
         answers: one a predicate, in order.
         verdict: of the claim as it was published.
-        reduced: what evidence at another scale says.
+        reduced: what evidence at another scale says, in the reading in which it was published.
         readings: the verdict under each reading.
     """
 
@@ -132,7 +132,12 @@ def judge(loaded: LoadedClaims, evidence: Evidence) -> list[Judgement]:
 
 
 def _judge(loaded: LoadedClaims, claim: Claim, answers: Sequence[Answer]) -> Judgement:
-    reduced = [each.truth for each in answers if each.predicate.is_reduced and not each.missing]
+    stated = ("", claim.stated_reading)
+    reduced = [
+        each.truth
+        for each in answers
+        if each.predicate.is_reduced and not each.missing and each.predicate.reading in stated
+    ]
     return Judgement(
         name=loaded.name_of(claim),
         claim=claim,

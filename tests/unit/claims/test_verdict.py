@@ -106,6 +106,19 @@ def test_each_reading_has_its_verdict_and_the_stated_one_decides(tmp_path: Path)
         assert found.readings == {"block": "contradicted", "whole model": "confirmed"}
 
 
+def test_evidence_at_reduced_scale_signals_for_the_stated_reading(tmp_path: Path) -> None:
+    predicates = [
+        {"says": "block", "holds_if": "2 < 1", "reading": "block", "is_reduced": True},
+        {"says": "whole", "holds_if": "1 < 2", "reading": "whole model", "is_reduced": True},
+        {"says": "both", "holds_if": "3 < 4", "is_reduced": True},
+    ]
+    for stated, signal in (("block", "opposes"), ("whole model", "supports")):
+        (found,) = judged(
+            write(tmp_path, claim(predicates=predicates, stated_reading=stated, scale="large", decide="x"))
+        )
+        assert (found.verdict, found.reduced) == ("undecided", signal)
+
+
 def test_the_answer_at_half_and_double_the_margin(tmp_path: Path) -> None:
     margins = {"margin": {"value": "0.1", "reason": "r"}}
     (found,) = judged(write(tmp_path, claim("within(1.15, 1, margin)"), margins=margins))
