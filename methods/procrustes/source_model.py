@@ -1,6 +1,6 @@
 """Train a small OPT model, so that claims on compression are judged on models of several seeds.
 
-    python -m methods.procrustes.reference FOLDER --seed 0 [--steps 2000] [--width 80] [--layers 3]
+    python -m methods.procrustes.source_model FOLDER --seed 0 [--steps 2000] [--width 80] [--layers 3]
 
 FOLDER gets a model over bytes in the hub's layout, for `harness run --model FOLDER --tokenizer bytes`. It is trained on
 the training split of Tiny Shakespeare alone, by AdamW with a linear warm-up and a cosine to zero, in float32. The same
@@ -91,7 +91,7 @@ def train(model: Any, batches: Batches, steps: int) -> float:
 def main(arguments: list[str] | None = None) -> int:
     """Train and save; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m methods.procrustes.reference",
+        prog="python -m methods.procrustes.source_model",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
