@@ -13,6 +13,7 @@ from harness.errors import UsageError
 from harness.job import Job
 from harness.pretrained.load import load_pretrained
 from harness.pretrained.method import PretrainedMethod
+from harness.pretrained.source import hash_weights
 from harness.records.schema import BesidePart
 from harness.training.calibration import calibration_batches
 
@@ -39,11 +40,16 @@ def measure_beside(job: Job) -> Sequence[BesidePart]:
     def calibrate(num_tokens: int) -> Tensor:
         return torch.cat(list(calibration_batches(batches, num_tokens)))
 
-    name = job.pretrained.name
+    name, sha256 = job.pretrained.name, job.pretrained.sha256
 
     def load() -> PreTrainedModel:
         job.reporter.said("compressing it in other ways, to compare")
-        return load_pretrained(name, dtype=torch.float32)
+        model = load_pretrained(name, dtype=torch.float32)
+        if hash_weights(model) != sha256:
+            raise UsageError(
+                f"--model {name} is another one now than at the start; other ways would not be compared on it"
+            )
+        return model
 
     try:
         return job.method.beside(load, calibrate, windows_BT)

@@ -165,7 +165,7 @@ def _beside_table(beside: Sequence[BesidePart]) -> Table:
             fmt(row.num_params),
             fmt(row.relative_error, 3),
             fmt(row.perplexity, 3),
-            "-" if row.more_nats is None else f"{row.more_nats:+.4f} +- {row.more_nats_error:.4f}",
+            row.problem or "-" if row.more_nats is None else f"{row.more_nats:+.4f} +- {row.more_nats_error:.4f}",
             fmt(row.seconds, 1),
         )
         for row in beside

@@ -35,7 +35,7 @@ class Item:
         call: as in the expression.
         value: as a person reads it.
         origin: folders, or what was counted or computed.
-        seals: hashes of the claims that the runs were sealed for; one empty text for each run that was not.
+        seals: for each run the hashes of the claims that it was sealed for.
         estimate: the figure of our runs with its error; None for other evidence.
         num_params: stored parameters of these runs, geometric mean of two sorts; None for other evidence.
     """
@@ -44,7 +44,7 @@ class Item:
     call: str
     value: str
     origin: str
-    seals: tuple[str, ...] = ()
+    seals: tuple[tuple[str, ...], ...] = ()
     estimate: Estimate | None = None
     num_params: float | None = None
 

@@ -54,7 +54,7 @@ FETCHES = {
     "mean": FetchInfo(
         "reproduction",
         'mean("mpo/picogpt-chi16, budget=2000steps", "loss_nats")',
-        "mean of a figure over seeds, within its confidence interval",
+        "mean of a figure over seeds, within its confidence interval; beside.WAY.FIGURE is of a way beside the record",
     ),
     "one_run": FetchInfo(
         "reproduction",

@@ -42,6 +42,9 @@ _FIGURES: Mapping[str, Figure] = {
     **FIGURES,
 }
 
+# Figures of the ways beside a record: beside.truncated SVD.more_nats
+_BESIDE = "beside."
+_BESIDE_FIGURES = ("num_params", "relative_error", "perplexity", "more_nats")
 SEED_SUFFIX = re.compile(r"-seed[0-9]+$")
 
 
@@ -121,10 +124,10 @@ class Runs:
         root = next(folder for folder in self._folders if place.is_relative_to(folder.resolve()))
         return Path(root.resolve().name, place.relative_to(root.resolve())).as_posix()
 
-    def seals(self, texts: Sequence[str]) -> tuple[str, ...]:
-        """Return the hash of the claim that each run was sealed for, empty for a run that was not."""
-        records = [run.record for text in texts for run in self.read(text).values()]
-        return tuple(record.seal.sha256 if record.seal else "" for record in records)
+    def seals(self, texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+        """Return for each run the hashes of the claims that it was sealed for, none for a run that was not."""
+        seals = [run.record.seal for text in texts for run in self.read(text).values()]
+        return tuple((seal.sha256, *seal.also.values()) if seal else () for seal in seals)
 
     def num_params(self, texts: Sequence[str]) -> float | None:
         """Return the stored parameters of the runs, geometric mean; None where a record counts none."""
@@ -235,11 +238,27 @@ def figure_of(record: Record, figure: str) -> float:
         UsageError: there is no such figure.
         MissingEvidenceError: the record lacks it.
     """
+    if figure.startswith(_BESIDE):
+        return _beside(record, figure)
     if figure not in _FIGURES:
         raise UsageError(f"no figure '{figure}'. {suggest(figure, _FIGURES)}")
     value = _FIGURES[figure](record)
     if value is None:
         raise MissingEvidenceError(f"{record.name} has no {figure}")
+    return value
+
+
+def _beside(record: Record, figure: str) -> float:
+    """Return a figure of a way that the compression of a pretrained model was compared with, beside.WAY.FIGURE."""
+    way, _, key = figure.removeprefix(_BESIDE).rpartition(".")
+    if key not in _BESIDE_FIGURES:
+        raise UsageError(f"no figure '{key}' of a way beside a record. {suggest(key, _BESIDE_FIGURES)}")
+    names = [part.name for part in record.beside]
+    if way not in names:
+        raise MissingEvidenceError(f"{record.name} has no '{way}' beside it. {suggest(way, names)}")
+    value: float | None = getattr(record.beside[names.index(way)], key)
+    if value is None:
+        raise MissingEvidenceError(f"{record.name} has no {key} of '{way}'")
     return value
 
 

@@ -52,7 +52,8 @@ def planned_runs(loaded: LoadedClaims, claim: Claim, name: str, out: Path, budge
                 done = read_record(folder).status == "complete"
                 yield PlannedRun([*start, "--resume", str(folder)], folder, done)
                 continue
-            words = [*shlex.split(arguments), "--seed", str(seed), "--claim", name, "--out", str(folder)]
+            own = shlex.split(arguments.replace("{seed}", str(seed)))
+            words = [*own, "--seed", str(seed), "--claim", name, "--out", str(folder)]
             yield PlannedRun([*start, *words, *(["--budget", budget] if budget else [])], folder, False)
 
 

@@ -105,12 +105,17 @@ class Plan(_Part):
     """Runs that would decide a claim: `harness claims run` makes them, sealed.
 
     Attributes:
-        arguments: of `harness run`, as typed, without seed, folder and claim; one run each.
+        arguments: of `harness run`, as typed, without seed, folder and claim; one run each. `{seed}` stands for the
+            seed, where each has a model of its own.
         seeds: 0, 1, ... of each.
+        also: ids of other claims of the file that the runs are to decide; they are sealed for these, too.
     """
 
-    arguments: tuple[Text, ...] = Field(min_length=1, max_length=64, description="of `harness run`, one run each")
+    arguments: tuple[Text, ...] = Field(
+        min_length=1, max_length=64, description="of `harness run`, one run each; {seed} stands for its seed"
+    )
     seeds: int = Field(3, ge=1, le=1000, description="seeds 0, 1, ... of each")
+    also: tuple[Id, ...] = Field((), max_length=64, description="other claims of this file that the runs are to decide")
 
     @field_validator("arguments")
     @classmethod
@@ -186,6 +191,8 @@ class ClaimFile(_Part):
                 "number above 0, or write the comparison without a margin"
             )
         for claim in self.claims:
+            if claim.plan and (unknown := sorted(set(claim.plan.also) - (counts.keys() - {claim.id}))):
+                raise ValueError(f"claim {claim.id}, plan.also: {unknown[0]} is no other claim of this file")
             for at, predicate in enumerate(claim.predicates):
                 _said(f"claim {claim.id}, predicate {at + 1}, holds_if", lambda each=predicate: self._check_names(each))
             _check_series(claim)
@@ -233,6 +240,10 @@ class LoadedClaims:
     def name_of(self, claim: Claim) -> str:
         """The name of a claim across files."""
         return f"{self.content.source.id}.{claim.id}"
+
+    def claim(self, claim_id: str) -> Claim:
+        """The claim of an id, which has to be one of the file's."""
+        return next(claim for claim in self.content.claims if claim.id == claim_id)
 
 
 @cache

@@ -25,13 +25,15 @@ def make_seal(loaded: LoadedClaims, claim: Claim, *, stopping: str) -> SealPart:
         claim: of the file.
         stopping: budget of the run.
     """
-    names = _names(claim)
+    others = [loaded.claim(each) for each in claim.plan.also] if claim.plan else []
+    names = set[str]().union(*(_names(each) for each in (claim, *others)))
     return SealPart(
         claim=loaded.name_of(claim),
         sha256=hash_claim(loaded, claim),
         margins={name: margin.value for name, margin in loaded.content.margins.items() if name in names},
         num_seeds=claim.plan.seeds if claim.plan else 1,
         stopping=stopping,
+        also={loaded.name_of(each): hash_claim(loaded, each) for each in others},
     )
 
 

@@ -43,7 +43,7 @@ class Judgement:
         claim: that was judged.
         answers: one a predicate, in order.
         verdict: of the claim as it was published.
-        reduced: what evidence at another scale says.
+        reduced: what evidence at another scale says, in the reading in which it was published.
         series: effects at several sizes, with their trends.
         readings: the verdict under each reading.
     """
@@ -114,7 +114,7 @@ def _judge(loaded: LoadedClaims, claim: Claim, answers: Sequence[Answer], series
         claim=claim,
         answers=tuple(answers),
         verdict=_verdict(claim, deciding_answers(claim, answers)),
-        reduced=_signal(_reduced_truths(answers)),
+        reduced=_signal(_reduced_truths(claim, answers)),
         series=tuple(series),
         claim_sha256=hash_claim(loaded, claim),
         readings={reading: _verdict(claim, deciding_answers(claim, answers, reading)) for reading in claim.readings},
@@ -122,8 +122,8 @@ def _judge(loaded: LoadedClaims, claim: Claim, answers: Sequence[Answer], series
 
 
 def _standing(answer: Answer, hashes: Sequence[str]) -> Standing:
-    seals = {seal for item in answer.items for seal in item.seals}
-    return "" if not seals else "sealed" if seals <= set(hashes) else "exploratory"
+    runs = [seals for item in answer.items for seals in item.seals]
+    return "" if not runs else "sealed" if all(set(seals) & set(hashes) for seals in runs) else "exploratory"
 
 
 def deciding_answers(claim: Claim, answers: Sequence[Answer], reading: str | None = None) -> list[Answer]:
@@ -143,11 +143,12 @@ def _verdict(claim: Claim, answers: Sequence[Answer]) -> Verdict:
     return "confirmed" if truth else "undecided"
 
 
-def _reduced_truths(answers: Sequence[Answer]) -> list[Truth]:
-    """What evidence at reduced scale says, a truth a question: sizes of one series that disagree leave theirs open."""
+def _reduced_truths(claim: Claim, answers: Sequence[Answer]) -> list[Truth]:
+    """What evidence at reduced scale says in the published reading; sizes of a series that disagree leave it open."""
     found: dict[str | int, set[Truth]] = {}
     for at, each in enumerate(answers):
-        if each.predicate.is_reduced and not each.missing:
+        is_stated = each.predicate.reading in ("", claim.stated_reading)
+        if each.predicate.is_reduced and is_stated and not each.missing:
             found.setdefault(each.predicate.series or at, set()).add(each.truth)
     return [truths.pop() if len(truths) == 1 else None for truths in found.values()]
 

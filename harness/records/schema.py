@@ -255,16 +255,18 @@ class BesidePart(Part):
     """A way to compress the pretrained model that the record's own has to beat, at its total of stored parameters.
 
     `perplexity` a token, `more_nats` than the record's own way (mean over windows of the tune split) with the standard
-    error over windows as `more_nats_error`; null where there is nothing to score or to pair.
+    error over windows as `more_nats_error`; null where there is nothing to score or to pair. `problem` says why a way
+    could not be gone; it has no numbers then.
     """
 
     name: str
-    num_params: Count
+    num_params: Count | None
     relative_error: Annotated[float, Field(ge=0, le=1e40)] | None
     perplexity: Annotated[float, Field(ge=0, le=1e40)] | None
     more_nats: float | None
     more_nats_error: Annotated[float, Field(ge=0, le=1e40)] | None
     seconds: Seconds
+    problem: str = ""
 
 
 class SealPart(Part):
@@ -276,6 +278,7 @@ class SealPart(Part):
         margins: as printed, by name.
         num_seeds: runs that were planned, each with a seed.
         stopping: budget at which each run stops.
+        also: other claims that the run was made to decide, with the hash of each.
     """
 
     claim: str
@@ -283,6 +286,7 @@ class SealPart(Part):
     margins: dict[str, str]
     num_seeds: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
     stopping: str
+    also: dict[str, Sha256] = {}
 
 
 class FilePart(Part):

@@ -9,7 +9,7 @@ from harness.metrics import bits_per_byte, leaked_bits, perplexity
 from harness.records.agreement import config_differences
 from harness.records.logs import LOG_FILE
 from harness.records.native import CONFIG_FILE, RECORD_FILE
-from harness.records.schema import DENSE_WAY, EvalModePart, MetricsPart, TokenizerPart
+from harness.records.schema import DENSE_WAY, BesidePart, EvalModePart, MetricsPart, TokenizerPart
 from harness.records.scores import SCORES_FILE
 from harness.records.values import Value
 from harness.verify.agreement import judge_agreement, show
@@ -30,28 +30,37 @@ def tune_metrics_hold(case: NativeCase, rule: Rule) -> Iterator[Finding]:
 
 
 def ways_beside_hold(case: NativeCase, rule: Rule) -> Iterator[Finding]:
-    """M8: fails when a way beside a compression does not follow from its perplexity, or stores more than it."""
+    """M8: fails when a way beside a compression does not follow from its perplexity, or stores more than it.
+
+    A way that could not be gone has a reason in place of numbers.
+    """
     rows = case.record.beside
-    own = next((row for row in rows if row.more_nats is None and row.perplexity is not None), None)
     if not rows:
         yield rule.finding(case.name, "pass", "nothing stands beside it")
         return
-    if own is None or not own.perplexity:
+    own = next((row for row in rows if row.more_nats is None and row.perplexity is not None), None)
+    if own is None or not own.perplexity or not own.num_params:
         yield rule.finding(case.name, "fail", "beside has no row of the record's own way", path=RECORD_FILE)
         return
-    for row in rows:
-        if row.name != DENSE_WAY and row.num_params > (1 + rule.limits["more_params"]) * own.num_params:
-            message = f"beside, {row.name}: {row.num_params:,} parameters, more than the {own.num_params:,} of its own"
-            yield rule.finding(case.name, "fail", message, path=RECORD_FILE)
-            return
-        if row.more_nats is None or not row.perplexity:
-            continue
-        expected = math.log(row.perplexity / own.perplexity)
-        if abs(row.more_nats - expected) > rule.relative * max(1.0, abs(expected)):
-            message = f"beside, {row.name}: more_nats is {row.more_nats:.6g}; its perplexities give {expected:.6g}"
-            yield rule.finding(case.name, "fail", message, path=RECORD_FILE)
-            return
+    wrong = [message for row in rows if (message := _wrong_beside(row, own.num_params, own.perplexity, rule))]
+    if wrong:
+        yield rule.finding(case.name, "fail", f"beside, {wrong[0]}", path=RECORD_FILE)
+        return
     yield rule.finding(case.name, "pass", f"{len(rows)} ways beside it hold", path=RECORD_FILE)
+
+
+def _wrong_beside(row: BesidePart, own_params: int, own_perplexity: float, rule: Rule) -> str:
+    """Say what is wrong with a way beside a record; empty where nothing is."""
+    if row.num_params is None:
+        return "" if row.problem else f"{row.name}: neither numbers nor a reason why there are none"
+    if row.name != DENSE_WAY and row.num_params > (1 + rule.limits["more_params"]) * own_params:
+        return f"{row.name}: {row.num_params:,} parameters, more than the {own_params:,} of its own"
+    if row.more_nats is None or not row.perplexity:
+        return ""
+    expected = math.log(row.perplexity / own_perplexity)
+    if abs(row.more_nats - expected) > rule.relative * max(1.0, abs(expected)):
+        return f"{row.name}: more_nats is {row.more_nats:.6g}; its perplexities give {expected:.6g}"
+    return ""
 
 
 def _judge_arithmetic(case: NativeCase, rule: Rule, key: str, metrics: MetricsPart) -> Finding:

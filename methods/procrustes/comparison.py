@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from harness.errors import UsageError
 from harness.nn.config import LinearRole
 from harness.pretrained.moments import Moments, PassedMoments
 from harness.pretrained.perplexity import window_nats
 from harness.pretrained.residual import Place, ResidualModel, iterate_linears
 from harness.pretrained.slicing import largest_width, slice_model, stream_bases
+from harness.pretrained.unrotate import keep_means_out
 from harness.records.schema import DENSE_WAY
 from harness.stats import Interval, paired_interval
 from methods.procrustes.budgets import EXACT_ROLES, ByShare, largest_choice, low_rank, many_parts
@@ -64,17 +66,19 @@ class Row:
 
     Attributes:
         name: of the way.
-        num_params: numbers stored, the whole model's, skip matrices included.
+        num_params: numbers stored, the whole model's, skip matrices included; None where there was a problem.
         relative_error: root mean square of |W - S| / |W| over the compressed maps; None where no map has one.
         window_nats: mean surprise in each test window, nats a token; empty for Gaussian weights, which say nothing.
         seconds: of the compression, moments included.
+        problem: why the way could not be gone; empty where it was.
     """
 
     name: str
-    num_params: int
+    num_params: int | None
     relative_error: float | None
     window_nats: tuple[float, ...]
     seconds: float
+    problem: str = ""
 
     @property
     def perplexity(self) -> float | None:
@@ -98,7 +102,8 @@ def fair_comparison(
 
     The rows: "dense", "rotation", "no rotation", "truncated SVD", "whitened SVD", where errors are weighted by
     gradients "SVD, by gradients", "slicing"; and the null control: what the solver does to the weights without
-    moments, and what it does to Gaussian weights of the same shapes and deviations.
+    moments, and what it does to Gaussian weights of the same shapes and deviations. A way that cannot be gone says why.
+    Norms that subtract a mean remove its direction in each basis, as those of the records do.
 
     Args:
         model: as `load_pretrained` gives it; left as it is.
@@ -107,7 +112,7 @@ def fair_comparison(
         test_BT: token ids that perplexities are of, other ones.
 
     Raises:
-        UsageError: the model's family cannot be rotated, a class does not fit a map, or no low rank is as small.
+        UsageError: the model's family cannot be rotated, or a class of the rotation does not fit a map.
     """
     comparison = _Comparison(model, settings, calibration_BT, test_BT)
     return comparison.rows()
@@ -125,10 +130,15 @@ class _Comparison:
         dense = self._folded()
         rotation = self._compressed(ROTATION, settings.choose, settings.solve, settings.weighting, settings.skips)
         total = rotation.num_params
+        assert total is not None
+        removed = dense.num_bases * dense.width if dense.family.centres else 0
 
         def fixed(name: str, by_share: ByShare, weighting: Weighting) -> Row:
-            choose = largest_choice(dense, by_share, "none", total)
-            return self._compressed(name, choose, without_rotation, weighting, "none")
+            def compressed() -> Row:
+                choose = largest_choice(dense, by_share, "none", total - removed)
+                return self._compressed(name, choose, without_rotation, weighting, "none")
+
+            return _attempt(name, compressed)
 
         svd = partial(low_rank, exact_roles=settings.exact_roles)
         rows = [
@@ -146,11 +156,10 @@ class _Comparison:
         ]
         if settings.weighting == "gradients":
             rows.append(fixed("SVD, by gradients", svd, "gradients"))
-        rows.append(self._sliced(total))
+        rows.append(_attempt("slicing", lambda: self._sliced(total)))
         for name, is_gaussian in (("rotation without moments", False), ("the same of Gaussian weights", True)):
-            rows.append(
-                self._compressed(name, settings.choose, settings.solve, "none", settings.skips, is_gaussian=is_gaussian)
-            )
+            again = partial(self._compressed, name, settings.choose, settings.solve, "none", settings.skips)
+            rows.append(_attempt(name, partial(again, is_gaussian=is_gaussian)))
         return tuple(rows)
 
     def _folded(self) -> ResidualModel:
@@ -181,6 +190,7 @@ class _Comparison:
             draw_gaussian(residual, self._settings.seed)
         moments = self._moments(residual, weighting) if weighting in ("activations", "gradients") else None
         done = compress(residual, choose, solve, weighting=weighting, moments=moments, skips=skips)
+        keep_means_out(residual)
         return Row(
             name=name,
             num_params=residual.num_params(),
@@ -204,6 +214,15 @@ class _Comparison:
 
     def _score(self, residual: ResidualModel) -> tuple[float, ...]:
         return tuple(window_nats(residual.model, self._test_BT).tolist())
+
+
+def _attempt(name: str, make: Callable[[], Row]) -> Row:
+    """Make a row; one that cannot be made says why, and leaves the others alone."""
+    try:
+        return make()
+    except (UsageError, torch.linalg.LinAlgError) as error:
+        why = str(error).strip().splitlines()[0]
+        return Row(name=name, num_params=None, relative_error=None, window_nats=(), seconds=0.0, problem=why)
 
 
 def mean_error(done: Compression) -> float | None:

@@ -1,9 +1,14 @@
-"""What claims about rotated transformers are judged by: how far a rotated model's logits are from the original's."""
+"""What claims about rotated transformers are judged by.
+
+How far a rotated model's logits are from the original's, how much a rotation lowers the error of a projection, and what
+models of published shapes store.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from fractions import Fraction
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -12,6 +17,18 @@ from harness.errors import UsageError, missing_extra, suggest
 
 SEED = 0
 _SIZES = {"vocab_size": 61, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4}
+_PUBLISHED_SHAPES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "llama2-7b": (
+        "llama",
+        {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32}
+        | {"num_attention_heads": 32, "num_key_value_heads": 32, "tie_word_embeddings": False},
+    ),
+    "opt-125m": (
+        "opt",
+        {"vocab_size": 50272, "hidden_size": 768, "word_embed_proj_dim": 768, "ffn_dim": 3072}
+        | {"num_hidden_layers": 12, "num_attention_heads": 12, "max_position_embeddings": 2048},
+    ),
+}
 _ROTARY = {**_SIZES, "num_key_value_heads": 2, "intermediate_size": 40, "max_position_embeddings": 32}
 
 
@@ -78,6 +95,34 @@ def projection_gain(structure: str) -> float:
     return after / before
 
 
+def stored_share(model: str, terms: int, parts: int, skips: str, head: str = "as it is") -> float:
+    """Numbers of a compressed model, skip matrices counted, over those of the model, built without allocating it.
+
+    Every map of the blocks but `value` is one-sided Kronecker, as in the shipped configurations.
+
+    Args:
+        model: whose shape, "llama2-7b" or "opt-125m".
+        terms: of each class.
+        parts: of the residual features.
+        skips: "dense", "cayley" or "none".
+        head: "own" cuts a head that the model shares with its embeddings from them, as a shipped one does.
+    """
+    from harness.pretrained.architecture import make_empty_model
+    from harness.pretrained.residual import ResidualModel
+    from methods.procrustes.budgets import compressed_params, one_sided
+
+    for value, known in ((model, _PUBLISHED_SHAPES), (skips, ("dense", "cayley", "none")), (head, ("as it is", "own"))):
+        if value not in known:
+            raise UsageError(f"no '{value}' here. {suggest(value, known)}")
+    family, shape = _PUBLISHED_SHAPES[model]
+    architecture = {"model_type": family, **shape}
+    before = sum(parameter.numel() for parameter in make_empty_model(architecture).parameters())
+    residual = ResidualModel(
+        make_empty_model({**architecture, **({"tie_word_embeddings": False} if head == "own" else {})})
+    )
+    return compressed_params(residual, one_sided(Fraction(terms, parts)), cast(Any, skips)) / before
+
+
 def _random_model(family: str) -> Any:
     try:
         import transformers
@@ -114,4 +159,5 @@ MEASURES: Mapping[str, Callable[..., float]] = {
     "rotation_error": rotation_error,
     "centring_error": centring_error,
     "projection_gain": projection_gain,
+    "stored_share": stored_share,
 }

@@ -229,7 +229,7 @@ def _blank_skip(skips: Skips, width: int) -> nn.Module:
 
 
 def _describe(row: Row, own: Row) -> BesidePart:
-    is_paired = row is not own and len(row.window_nats) > 1
+    is_paired = row is not own and len(row.window_nats) > 1  # what has no windows has nothing to pair
     more_nats, interval = row.more_nats_than(own) if is_paired else (None, None)
     return BesidePart(
         name=row.name,
@@ -239,6 +239,7 @@ def _describe(row: Row, own: Row) -> BesidePart:
         more_nats=more_nats,
         more_nats_error=interval.standard_error if interval else None,
         seconds=row.seconds,
+        problem=row.problem,
     )
 
 

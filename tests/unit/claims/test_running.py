@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import tomli_w
 
-from harness.claims.running import PlannedRun, make_runs
+from harness.claims.running import PlannedRun, make_runs, planned_runs
 from harness.claims.schema import read_claims
-from harness.claims.sealing import hash_claim
+from harness.claims.sealing import hash_claim, make_seal
 from harness.cli import run_command
 from harness.errors import RunError, UsageError
 from harness.record_lock import hold_folder
@@ -64,6 +64,7 @@ def test_runs_are_sealed_and_a_changed_claim_makes_them_exploratory(small_text: 
         "margins": {"margin": "0.5"},
         "num_seeds": 2,
         "stopping": "1steps",
+        "also": {},
     }
     made = (out / "them.C1" / "run0-seed0" / "record.json").stat().st_mtime_ns
     assert run_command(arguments) == 0  # nothing is repeated
@@ -79,6 +80,36 @@ def test_runs_are_sealed_and_a_changed_claim_makes_them_exploratory(small_text: 
     assert standing() == "sealed"
     write(tmp_path, {**content(plan=plan), "margins": {"margin": {"value": "0.6", "reason": "r"}}})
     assert standing() == "exploratory"
+
+
+def with_two_claims(**plan: Any) -> dict[str, Any]:
+    value = content(plan={"arguments": [RUN], **plan})
+    other = {"id": "C2", "statement": "s", "predicates": [{"says": "p", "holds_if": "1 < far"}]}
+    margins = {**value["margins"], "far": {"value": "2", "reason": "r"}}
+    return {**value, "margins": margins, "claims": [*value["claims"], other]}
+
+
+def test_runs_are_sealed_for_every_claim_that_they_are_to_decide(tmp_path: Path) -> None:
+    loaded = read_claims(write(tmp_path, with_two_claims(also=["C2"])))
+    first, second = loaded.content.claims
+    seal = make_seal(loaded, first, stopping="1steps")
+    assert (seal.claim, seal.sha256) == ("them.C1", hash_claim(loaded, first))
+    assert seal.also == {"them.C2": hash_claim(loaded, second)}
+    assert seal.margins == {"margin": "0.5", "far": "2"}
+
+
+@pytest.mark.parametrize("also", ["C1", "C3"])
+def test_runs_are_sealed_for_other_claims_of_the_file_only(also: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"claim C1, plan.also: {also} is no other claim of this file"):
+        read_claims(write(tmp_path, with_two_claims(also=[also])))
+
+
+def test_each_seed_may_have_a_model_of_its_own(tmp_path: Path) -> None:
+    loaded = read_claims(write(tmp_path, with_two_claims(arguments=["--model 'my models/m{seed}'"], seeds=2)))
+    runs = list(planned_runs(loaded, loaded.content.claims[0], "them.C1", tmp_path, None))
+    assert [run.command[4:8] for run in runs] == [
+        ["--model", f"my models/m{seed}", "--seed", f"{seed}"] for seed in (0, 1)
+    ]
 
 
 @pytest.mark.parametrize("arguments", ["--method dense --seed 3", "--method dense --out=x", "--method 'dense"])

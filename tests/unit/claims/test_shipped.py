@@ -114,10 +114,12 @@ def _runs_of(line: str, claim: str) -> dict[str, str]:
     words = shlex.split(line)
     options = dict(zip(words[::2], words[1::2], strict=True))
     overrides = [value for option, value in zip(words[::2], words[1::2], strict=True) if option == "--set"]
-    settings = resolve_settings(find_method(options["--method"]), options["--preset"], overrides).as_dict()
+    info, model = find_method(options["--method"]), options.get("--model", "")
+    settings = resolve_settings(info, options["--preset"], overrides, pretrained=bool(model)).as_dict()
     known = {f"{section}.{key}": plain(value) for section, part in settings.items() for key, value in part.items()}
     name = f"{options['--method']}/{options['--preset']}"
-    return {**known, "name": name, "budget": options["--budget"], "claim": claim}
+    parent = Path(model).name.removesuffix("-seed{seed}")
+    return {**known, "name": name, "budget": options.get("--budget", ""), "claim": claim, "from": parent}
 
 
 def test_every_text_that_chooses_runs_of_a_plan_chooses_one_line_of_it(judged: Judged) -> None:

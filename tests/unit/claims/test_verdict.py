@@ -17,6 +17,7 @@ from record_factory import make_record, scores_of
 from harness.claims.evidence import Evidence
 from harness.claims.reproduction import MissingEvidenceError, Runs, figure_of
 from harness.claims.schema import read_claims
+from harness.claims.sealing import hash_claim
 from harness.claims.verdict import Judgement, judge
 from harness.cli import run_command
 from harness.errors import UsageError
@@ -103,6 +104,19 @@ def test_each_reading_has_its_verdict_and_the_stated_one_decides(tmp_path: Path)
         (found,) = judged(write(tmp_path, claim(predicates=predicates, stated_reading=stated)))
         assert found.verdict == verdict
         assert found.readings == {"block": "contradicted", "whole model": "confirmed"}
+
+
+def test_evidence_at_reduced_scale_signals_for_the_stated_reading(tmp_path: Path) -> None:
+    predicates = [
+        {"says": "block", "holds_if": "2 < 1", "reading": "block", "is_reduced": True},
+        {"says": "whole", "holds_if": "1 < 2", "reading": "whole model", "is_reduced": True},
+        {"says": "both", "holds_if": "3 < 4", "is_reduced": True},
+    ]
+    for stated, signal in (("block", "opposes"), ("whole model", "supports")):
+        (found,) = judged(
+            write(tmp_path, claim(predicates=predicates, stated_reading=stated, scale="large", decide="x"))
+        )
+        assert (found.verdict, found.reduced) == ("undecided", signal)
 
 
 def test_the_answer_at_half_and_double_the_margin(tmp_path: Path) -> None:
@@ -302,3 +316,27 @@ def test_the_command_line(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatc
     capsys.readouterr()
     assert run_command(["claims", "language"]) == 0
     assert "difference(" in capsys.readouterr().out
+
+
+def test_runs_that_were_sealed_for_several_claims_are_sealed_for_each(tmp_path: Path) -> None:
+    path = write(tmp_path, *(claim('mean("dense/tiny", "val_bpb") < 9', name=name) for name in ("C1", "C2", "C3")))
+    hashes = {f"them.{each.id}": hash_claim(read_claims(path), each) for each in read_claims(path).content.claims}
+    seal = {"claim": "them.C1", "sha256": hashes["them.C1"], "margins": {}, "num_seeds": 2, "stopping": "5steps"}
+    put_runs(tmp_path / "runs", "dense", [1.0, 1.1], seal={**seal, "also": {"them.C2": hashes["them.C2"]}})
+    assert [each.standing for each in judged(path, tmp_path / "runs")] == ["sealed", "sealed", "exploratory"]
+
+
+def test_figures_of_what_stands_beside_a_record(tmp_path: Path) -> None:
+    part = {"num_params": 7, "relative_error": 0.25, "perplexity": None, "more_nats": None, "more_nats_error": None}
+    rows = [{**part, "name": "SVD, by gradients", "seconds": 1.0}]
+    put_runs(tmp_path, "dense", [1.0, 1.1], beside=rows)
+    runs = Runs([tmp_path])
+    record = runs.read("dense/tiny")[0].record
+    assert figure_of(record, "beside.SVD, by gradients.relative_error") == 0.25
+    assert runs.mean("dense/tiny", "beside.SVD, by gradients.num_params").value == 7
+    with pytest.raises(MissingEvidenceError, match="has no perplexity of 'SVD, by gradients'"):
+        figure_of(record, "beside.SVD, by gradients.perplexity")
+    with pytest.raises(MissingEvidenceError, match="has no 'slicing' beside it. Known: SVD, by gradients"):
+        figure_of(record, "beside.slicing.perplexity")
+    with pytest.raises(UsageError, match="no figure 'error' of a way beside a record"):
+        figure_of(record, "beside.slicing.error")

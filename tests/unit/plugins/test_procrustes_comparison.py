@@ -13,6 +13,8 @@ from harness.errors import UsageError
 from harness.pretrained.moments import PassedMoments, measure_moments
 from harness.pretrained.perplexity import window_perplexity
 from harness.pretrained.residual import ResidualModel
+from harness.pretrained.unrotate import keep_means_out
+from methods.procrustes import comparison
 from methods.procrustes.budgets import compressed_params, largest_choice, one_sided
 from methods.procrustes.comparison import ComparisonSettings, Row, fair_comparison
 from methods.procrustes.compress import by_descent, by_principal_basis, compress
@@ -78,8 +80,30 @@ def test_rows_are_what_each_way_gives_alone(rows: dict[str, Row]) -> None:
     assert rows["dense"].perplexity == pytest.approx(window_perplexity(dense.model, TEST))
     moments = measure_moments(dense, CALIBRATION, with_gradients=True)
     compress(dense, HALF, SHORT, weighting="gradients", moments=moments)
+    keep_means_out(dense)
     assert rows["rotation"].num_params == dense.num_params()
     assert rows["rotation"].perplexity == pytest.approx(window_perplexity(dense.model, TEST), rel=1e-4)
+
+
+def test_a_way_that_cannot_be_gone_says_why_and_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        raise torch.linalg.LinAlgError("the algorithm did not converge\nmore of it")
+
+    monkeypatch.setattr(comparison, "slice_model", fail)
+    # no skip matrices pay for low ranks, and the least of them has more numbers than this
+    least = one_sided(Fraction(1, 16), ())
+    settings = ComparisonSettings(choose=least, solve=by_principal_basis, weighting="none", skips="shared")
+    found = {
+        row.name: row
+        for row in fair_comparison(make_model("llama"), settings, calibration_BT=CALIBRATION, test_BT=TEST)
+    }
+    assert found["slicing"].problem == "the algorithm did not converge"
+    assert found["truncated SVD"].problem.startswith("no class has as few as")
+    for name in ("slicing", "truncated SVD"):
+        assert (found[name].num_params, found[name].perplexity) == (None, None)
+    for name in ("dense", "rotation", "rotation without moments"):
+        assert found[name].problem == ""
+        assert found[name].num_params > 0
 
 
 def test_differences_are_by_pairs_of_windows() -> None:

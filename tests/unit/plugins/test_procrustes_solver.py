@@ -201,6 +201,16 @@ def test_eigenvalues_near_minus_one_lose_no_precision(seed: int, angle: float) -
     torch.testing.assert_close(single.dense(), rotation.float(), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_numbers_of_16_bits_make_the_matrix_that_they_stand_for(dtype: torch.dtype) -> None:
+    stored = CayleyMatrix.of(draw_orthogonal(6))
+    upper, reflections = stored.upper.to(dtype), stored.reflections.to(dtype)
+    made = CayleyMatrix(upper=upper, reflections=reflections).dense()
+    wide = CayleyMatrix(upper=upper.double(), reflections=reflections.double()).dense()
+    assert made.dtype == dtype
+    torch.testing.assert_close(made.double(), wide, rtol=0, atol=torch.finfo(dtype).eps)
+
+
 def test_what_is_not_orthogonal_is_refused() -> None:
     with pytest.raises(UsageError, match=r"a skip matrix is not orthogonal \(off by .*\). Store it dense"):
         CayleyMatrix.of(draw(4, 4))

@@ -12,9 +12,11 @@ import pytest
 import torch
 from tiny_models import NUM_TOKENS, TEXT, make_config, put_into_cache, tokenizer_json, write_model
 
+from harness import beside
 from harness.cli import run_command
 from harness.data.model_tokenizer import ModelTokenizer, make_blob
 from harness.errors import DataError, RecordError, RunError, UsageError
+from harness.pretrained.load import load_pretrained
 from harness.pretrained.source import load_source, reload_source
 from harness.records.native import read_record
 
@@ -83,8 +85,28 @@ def test_a_run_ends_with_what_it_has_to_beat(
     assert own.more_nats is None
     assert dense.more_nats is not None
     assert math.log(dense.perplexity / own.perplexity) == pytest.approx(dense.more_nats)
+    # norms of OPT remove a direction, in the row as in the record
+    assert own.num_params == read_record(folder).params.stored
     assert all(name in shown for name in ("no rotation", "truncated SVD", "slicing"))
     assert run_command(["verify", str(folder), "--level", "decode"]) == 0
+
+
+def test_other_ways_are_not_compared_on_another_model(
+    model: Path, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_moved(source: str, *, dtype: torch.dtype) -> Any:
+        moved = load_pretrained(source, dtype=dtype)
+        next(moved.parameters()).data += 1e-3
+        return moved
+
+    monkeypatch.setattr(beside, "load_pretrained", load_moved)
+    folder = tmp_path / "opt"
+    run = ["run", "--method", "procrustes", *CONTEXT, "--set", "train.micro_batch_tokens=32", "--set", "share=0.7"]
+    assert (
+        run_command([*run, "--model", str(model), "--data", data, "--eval-mode", "disjoint", "--out", str(folder)]) == 0
+    )
+    assert "is another one now than at the start" in " ".join(capsys.readouterr().err.split())
+    assert read_record(folder).beside == []
 
 
 def test_the_disjoint_score_is_the_perplexity_of_the_usual_recipe(record: Path, data: str) -> None:

@@ -42,6 +42,7 @@ WAYS: list[dict[str, Any]] = [
     _WAY | {"name": "dense", "num_params": 200, "perplexity": 4.0, "more_nats": -math.log(2), "more_nats_error": 0.1},
     _WAY | {"name": "slicing", "num_params": 100, "perplexity": 16.0, "more_nats": math.log(2), "more_nats_error": 0.1},
     _WAY | {"name": "the same of Gaussian weights", "num_params": 90, "perplexity": None},
+    _WAY | {"name": "truncated SVD", "num_params": None, "perplexity": None, "problem": "no rank is as small"},
 ]
 
 
@@ -250,6 +251,7 @@ MUTATIONS: list[tuple[str, str, Mutation]] = [
     ("M8", "difference", put("beside", [*WAYS[:2], WAYS[2] | {"more_nats": 0.1}])),
     ("M8", "larger than its own", put("beside", [*WAYS[:2], WAYS[2] | {"num_params": 101}])),
     ("M8", "no own way", put("beside", WAYS[2:])),
+    ("M8", "no numbers and no reason", put("beside", [*WAYS[:4], WAYS[4] | {"problem": ""}])),
     ("S1", "record", put("progress.steps", NUM_STEPS + 5)),
     ("S1", "spent", put("budget.spent.steps", NUM_STEPS - 1)),
     ("S1", "log", event("end", steps=25)),
