@@ -46,7 +46,7 @@ class Item:
     origin: str
     seals: tuple[tuple[str, ...], ...] = ()
     estimate: Estimate | None = None
-    num_params: float | None = None
+    num_params: int | None = None
 
 
 class Evidence:

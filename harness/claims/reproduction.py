@@ -129,11 +129,11 @@ class Runs:
         seals = [run.record.seal for text in texts for run in self.read(text).values()]
         return tuple((seal.sha256, *seal.also.values()) if seal else () for seal in seals)
 
-    def num_params(self, texts: Sequence[str]) -> float | None:
-        """Return the stored parameters of the runs, geometric mean; None where a record counts none."""
+    def num_params(self, texts: Sequence[str]) -> int | None:
+        """Return the stored parameters of the runs, geometric mean to a whole one; None where a record counts none."""
         parts = [run.record.params for text in texts for run in self.read(text).values()]
         stored = [part.stored for part in parts if part and part.stored]
-        return geometric_mean(stored) if stored and len(stored) == len(parts) else None
+        return round(geometric_mean(stored)) if stored and len(stored) == len(parts) else None
 
     def read(self, text: str) -> dict[int, Run]:
         """Read the runs of `select`, by seed."""

@@ -27,7 +27,7 @@ class SizeEffect:
         truth: what that answered.
     """
 
-    num_params: float
+    num_params: int
     estimate: Estimate
     alpha: float
     truth: Truth
