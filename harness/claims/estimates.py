@@ -47,8 +47,8 @@ def error_part(error: float, degrees: float) -> Interval:
 def slope_over_size(num_params: Sequence[float], estimates: Sequence[Estimate]) -> Estimate:
     """Return what a doubling of the parameters adds to a figure, by a straight line over log2 of the parameters.
 
-    Errors of the sizes are taken as independent. They share the text that they were scored on, which moves all sizes
-    one way: the interval is wider than it has to be, not narrower.
+    Errors of the sizes are taken as independent. They share the text that they were scored on: where it moves all sizes
+    one way the interval is wider than it has to be, where they share runs it is narrower.
 
     Args:
         num_params: of each size, two or more that are not all one.

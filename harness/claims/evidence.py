@@ -16,6 +16,7 @@ from harness.claims.estimates import Estimate
 from harness.claims.fetches import FETCH_KINDS, FETCHES
 from harness.claims.quantities import Number, exact
 from harness.claims.reproduction import MissingEvidenceError, Runs
+from harness.claims.run_marks import eval_modes_of, num_params_of, seals_of
 from harness.claims.statements import find_stated, read_submission
 from harness.errors import HarnessError, MissingExtraError, UsageError, missing_extra, suggest
 from harness.records.safeio import MAX_INTEGER, index_lines, read_json
@@ -38,6 +39,7 @@ class Item:
         seals: for each run the hashes of the claims that it was sealed for.
         estimate: the figure of our runs with its error; None for other evidence.
         num_params: stored parameters of these runs, geometric mean of two sorts; None for other evidence.
+        eval_modes: how these runs were scored.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class Item:
     seals: tuple[tuple[str, ...], ...] = ()
     estimate: Estimate | None = None
     num_params: int | None = None
+    eval_modes: tuple[str, ...] = ()
 
 
 class Evidence:
@@ -90,15 +93,16 @@ class Evidence:
                 raise found
             estimate = found if isinstance(found, Estimate) else None
             number = found.at(alpha) if isinstance(found, Estimate) else found
-            specs = _specs(arguments)
+            chosen = [self._runs.read(text) for text in _specs(arguments)]
             items[call] = Item(
                 kind=FETCH_KINDS[name],
                 call=call,
                 value=number.shown,
                 origin=self._origins[call],
-                seals=self._runs.seals(specs) if FETCH_KINDS[name] == "reproduction" else (),
+                seals=seals_of(chosen),
                 estimate=estimate,
-                num_params=self._runs.num_params(specs) if estimate else None,
+                num_params=num_params_of(chosen) if estimate else None,
+                eval_modes=eval_modes_of(chosen),
             )
             return number
 

@@ -144,9 +144,13 @@ def calls_in(tree: ast.expr) -> set[str]:
     return {cast(ast.Name, node.func).id for node in ast.walk(tree) if isinstance(node, ast.Call)}
 
 
-def may_say_equal(tree: ast.expr, truth: bool) -> bool:
+def may_say_equal(tree: ast.AST, truth: bool) -> bool:
     """Whether an expression that is true, or is false, may be so since two numbers are one."""
-    return any(isinstance(node, ast.Eq if truth else ast.NotEq) for node in ast.walk(tree))
+    if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not):
+        return may_say_equal(tree.operand, not truth)
+    if isinstance(tree, ast.Eq if truth else ast.NotEq):
+        return True
+    return any(may_say_equal(child, truth) for child in ast.iter_child_nodes(tree))
 
 
 def _check(node: ast.AST, depth: int) -> None:

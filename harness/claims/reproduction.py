@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean, geometric_mean, stdev
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 import numpy as np
@@ -123,17 +123,6 @@ class Runs:
         """The path of a folder from the searched one on, which it names."""
         root = next(folder for folder in self._folders if place.is_relative_to(folder.resolve()))
         return Path(root.resolve().name, place.relative_to(root.resolve())).as_posix()
-
-    def seals(self, texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-        """Return for each run the hashes of the claims that it was sealed for, none for a run that was not."""
-        seals = [run.record.seal for text in texts for run in self.read(text).values()]
-        return tuple((seal.sha256, *seal.also.values()) if seal else () for seal in seals)
-
-    def num_params(self, texts: Sequence[str]) -> int | None:
-        """Return the stored parameters of the runs, geometric mean to a whole one; None where a record counts none."""
-        parts = [run.record.params for text in texts for run in self.read(text).values()]
-        stored = [part.stored for part in parts if part and part.stored]
-        return round(geometric_mean(stored)) if stored and len(stored) == len(parts) else None
 
     def read(self, text: str) -> dict[int, Run]:
         """Read the runs of `select`, by seed."""

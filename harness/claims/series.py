@@ -25,12 +25,14 @@ class SizeEffect:
         estimate: the effect with its error.
         alpha: level that its predicate was asked at.
         truth: what that answered.
+        eval_modes: how the runs were scored.
     """
 
     num_params: int
     estimate: Estimate
     alpha: float
     truth: Truth
+    eval_modes: tuple[str, ...] = ()
 
     @property
     def effect(self) -> Number:
@@ -54,7 +56,7 @@ class Series:
         is_above: whether the claim says that the effect is above a number, not below.
         sizes: effects from the smallest to the largest; predicates without runs are left out.
         slope: what a doubling of the stored parameters adds to the effect, to its logarithm where it is a ratio; None
-            for fewer than two sizes.
+            for fewer than two sizes, and where they were scored in unlike modes.
         p_value: of no slope; None without one.
         alpha: level of the slope's interval, corrected for the number of slopes of one file (Holm).
     """
@@ -76,7 +78,7 @@ class Series:
     def trend(self) -> str:
         """The trend in words, no more than the interval allows."""
         if self.slope is None:
-            return "no trend: one size" if self.sizes else "not run"
+            return self._no_slope
         moves = self.per_doubling
         assert moves is not None
         if moves.low <= self.slope.at_no_effect <= moves.high:
@@ -84,6 +86,16 @@ class Series:
         rises = moves.value > self.slope.at_no_effect
         toward = "toward the claim" if rises == self.is_above else "away from the claim"
         return f"{_movement(self.sizes[0].sign, self.sizes[-1].sign, rises=rises)} with size, {toward}"
+
+    @property
+    def _no_slope(self) -> str:
+        if not self.sizes:
+            return "not run"
+        return "no trend: sizes scored in unlike modes" if _num_modes(self.sizes) > 1 else "no trend: one size"
+
+
+def _num_modes(sizes: Sequence[SizeEffect]) -> int:
+    return len({mode for size in sizes for mode in size.eval_modes})
 
 
 def _movement(smallest: int, largest: int, *, rises: bool) -> str:
@@ -110,7 +122,7 @@ def _series(name: str, answers: Sequence[Answer]) -> Series:
     assert effect is not None  # read_claims() refuses a series of another form
     sizes = sorted((found for each in answers if (found := _size(each))), key=lambda size: size.num_params)
     series = Series(name=name, asks=effect.asks, is_above=effect.is_above, sizes=tuple(sizes))
-    if len({size.num_params for size in sizes}) < 2:
+    if len({size.num_params for size in sizes}) < 2 or _num_modes(sizes) > 1:
         return series
     slope = slope_over_size([size.num_params for size in sizes], [size.estimate for size in sizes])
     return replace(series, slope=slope, p_value=two_sided(slope.value, slope.error, slope.degrees))
@@ -120,7 +132,11 @@ def _size(answer: Answer) -> SizeEffect | None:
     for item in answer.items:  # the form of a series has one fetch
         if item.estimate and item.num_params and not answer.missing:
             return SizeEffect(
-                num_params=item.num_params, estimate=item.estimate, alpha=answer.alpha, truth=answer.truth
+                num_params=item.num_params,
+                estimate=item.estimate,
+                alpha=answer.alpha,
+                truth=answer.truth,
+                eval_modes=item.eval_modes,
             )
     return None
 

@@ -144,13 +144,10 @@ def _verdict(claim: Claim, answers: Sequence[Answer]) -> Verdict:
 
 
 def _reduced_truths(claim: Claim, answers: Sequence[Answer]) -> list[Truth]:
-    """What evidence at reduced scale says in the published reading; sizes of a series that disagree leave it open."""
-    found: dict[str | int, set[Truth]] = {}
-    for at, each in enumerate(answers):
-        is_stated = each.predicate.reading in ("", claim.stated_reading)
-        if each.predicate.is_reduced and is_stated and not each.missing:
-            found.setdefault(each.predicate.series or at, set()).add(each.truth)
-    return [truths.pop() if len(truths) == 1 else None for truths in found.values()]
+    """What evidence at reduced scale says in the published reading; series, which no seal covers, play no part."""
+    stated = ("", claim.stated_reading)
+    reduced = (each for each in answers if each.predicate.is_reduced and each.predicate.reading in stated)
+    return [each.truth for each in reduced if not each.missing]
 
 
 def _signal(truths: Sequence[Truth]) -> Signal:

@@ -40,13 +40,13 @@ def sealed_for(path: Path) -> str:
     return hash_claim(loaded, loaded.content.claims[0])
 
 
-def put_runs(folder: Path, *seals: str) -> Path:
+def put_runs(folder: Path, *seals: str, **changes: Any) -> Path:
     """Records of two seeds, sealed by a hash each."""
     for seed, sha256 in enumerate(seals):
         place = folder / f"run-{seed}"
         make_record(place, seed)
         record = json.loads((place / "record.json").read_text())
-        seal = {"claim": "them.C1", "sha256": sha256, "margins": {}, "num_seeds": 2, "stopping": "20steps"}
+        seal = {"claim": "them.C1", "sha256": sha256, "margins": {}, "num_seeds": 2, "stopping": "20steps", **changes}
         (place / "record.json").write_text(json.dumps({**record, "lineage": [], "seal": seal}))
     return folder
 
@@ -61,6 +61,15 @@ def standings(path: Path, runs: Path) -> tuple[str, list[str]]:
 def old_runs(tmp_path: Path) -> Path:
     """Runs that were made when the claim had its first two predicates."""
     return put_runs(tmp_path / "runs", *[sealed_for(write(tmp_path / "old.toml", FIRST, SECOND))] * 2)
+
+
+@pytest.mark.parametrize("changes", [{"num_seeds": 3}, {"num_seeds": 1}, {"stopping": "30steps"}])
+def test_a_plan_of_which_seeds_are_missing_or_more_or_that_stopped_elsewhere_is_exploratory(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "claims.toml", FIRST)
+    runs = put_runs(tmp_path / "runs", *[sealed_for(path)] * 2, **changes)
+    assert standings(path, runs) == ("exploratory", ["exploratory"])
 
 
 def test_what_is_appended_leaves_earlier_seals_and_is_not_sealed_by_them(tmp_path: Path, old_runs: Path) -> None:

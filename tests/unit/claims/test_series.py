@@ -102,14 +102,13 @@ def test_a_ratio_is_fitted_by_its_logarithm(tmp_path: Path) -> None:
     assert found.reduced == "opposes"
 
 
-def test_sizes_that_disagree_are_no_signal_and_the_trend_says_so(tmp_path: Path) -> None:
+def test_one_size_against_the_claim_opposes_it_and_a_series_changes_no_signal(tmp_path: Path) -> None:
     runs = put_sizes(tmp_path / "runs", {"tiny": [8.0, 8.1, 7.9], "small": [12.0, 12.1, 11.9]}, SIZES)
     texts = [SHORTER.format("tiny"), SHORTER.format("small")]
     found = judged(write(tmp_path / "claims.toml", *texts), runs)
     assert [answer.truth for answer in found.answers] == [True, False]
-    assert found.reduced == "no signal"
+    assert found.reduced == "opposes"
     assert found.series[0].trend == "turns round with size, away from the claim"
-    # asked as two questions, one of them is answered against the claim
     assert judged(write(tmp_path / "claims.toml", *texts, series=""), runs).reduced == "opposes"
 
 

@@ -290,9 +290,10 @@ def test_that_numbers_may_be_one_rejects_nothing_and_takes_no_level_from_others(
 
 def test_that_numbers_are_not_one_is_a_rejection(tmp_path: Path) -> None:
     put_runs(tmp_path, "dense", [2.0, 2.0 + 1e-9, 2.0 - 1e-9])
-    path = write(tmp_path, claim('mean("dense/tiny", "val_bpb") == 1', 'mean("dense/tiny", "val_bpb") != 1'))
+    unlike = 'mean("dense/tiny", "val_bpb") != 1'
+    path = write(tmp_path, claim('mean("dense/tiny", "val_bpb") == 1', unlike, f"not ({unlike})"))
     (found,) = judged(path, tmp_path)
-    assert [(each.truth, each.p_value) for each in found.answers] == [(False, 1e-9), (True, 1e-9)]
+    assert [(each.truth, each.p_value) for each in found.answers] == [(False, 1e-9), (True, 1e-9), (False, 1e-9)]
 
 
 def test_the_command_line(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,7 +322,7 @@ def test_the_command_line(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatc
 def test_runs_that_were_sealed_for_several_claims_are_sealed_for_each(tmp_path: Path) -> None:
     path = write(tmp_path, *(claim('mean("dense/tiny", "val_bpb") < 9', name=name) for name in ("C1", "C2", "C3")))
     hashes = {f"them.{each.id}": hash_claim(read_claims(path), each) for each in read_claims(path).content.claims}
-    seal = {"claim": "them.C1", "sha256": hashes["them.C1"], "margins": {}, "num_seeds": 2, "stopping": "5steps"}
+    seal = {"claim": "them.C1", "sha256": hashes["them.C1"], "margins": {}, "num_seeds": 2, "stopping": "20steps"}
     put_runs(tmp_path / "runs", "dense", [1.0, 1.1], seal={**seal, "also": {"them.C2": hashes["them.C2"]}})
     assert [each.standing for each in judged(path, tmp_path / "runs")] == ["sealed", "sealed", "exploratory"]
 
