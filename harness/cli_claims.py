@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from harness import cli_options as opt
+from harness.errors import UsageError
 from harness.tables import check_format, open_console
 
 DEFAULT_OUT = Path("records", "claims")
@@ -24,6 +25,9 @@ def claims(
 ) -> None:
     """Judge every claim of the methods here by the evidence at hand."""
     if context.invoked_subcommand is not None:
+        if records is not None or output_format != "table":
+            name = context.invoked_subcommand
+            raise UsageError(f"--records and --format stand after the command: harness claims {name} ... --format json")
         return
     from harness.claims.command import DEFAULT_RUNS, judge_plugins
     from harness.claims.views import claims_view

@@ -26,7 +26,16 @@ from harness.evaluate import score_network
 from harness.job import Job
 from harness.nn.network import Network
 from harness.plan import MAX_EPOCHS
-from harness.rated import MAX_CORRECTIONS, Moments, RatedTensors, choose_by_gptq, fill_bytes, matrix_names, plan
+from harness.rated import (
+    MAX_CORRECTIONS,
+    Moments,
+    RatedTensors,
+    choose_by_gptq,
+    fill_bytes,
+    matrix_names,
+    moment_of,
+    plan,
+)
 from harness.records.logs import LogWriter, most_seconds, read_log
 from harness.records.native import ARTIFACT_FILE, CHECKPOINT_FILE
 from harness.records.safeio import hash_file
@@ -289,6 +298,12 @@ def _store(
         return _write_artifact(job, path, planned)
     names = matrix_names(job.method, network, export)
     if not export.target_bytes:
+        rounded = [each.name for each in planned if each.name in names and moment_of(each, moments) is None]
+        if rounded:
+            job.reporter.said(
+                f"warning: export.gptq={export.gptq} rounds {len(rounded)} of {len(names)} matrices, which are no "
+                f"weight of a linear map, such as {rounded[0]}"
+            )
         chosen = [choose_by_gptq(each, moments) if each.name in names else each for each in planned]
         return _write_artifact(job, path, chosen)
     rated = RatedTensors(planned, names, moments)

@@ -155,6 +155,7 @@ def _published(ledger: Ledger, claim: Fields) -> Iterator[list[Cell]]:
 
 def _predicate(ledger: Ledger, path: str, each: Fields) -> list[Cell]:
     scope = "reduced scale" if each["is_reduced"] else each["reading"] or "every reading"
+    scope += f", {each['standing']}" if each["standing"] else ""
     margins = [_TRUTHS[each[key]] for key in ("truth_at_half_margin", "truth_at_double_margin")]
     has_margins = any(each[key] is not None for key in ("truth_at_half_margin", "truth_at_double_margin"))
     answer = each["missing"] or _TRUTHS[each["truth"]]

@@ -93,7 +93,8 @@ class Evidence:
                 raise found
             estimate = found if isinstance(found, Estimate) else None
             number = found.at(alpha) if isinstance(found, Estimate) else found
-            chosen = [self._runs.read(text) for text in _specs(arguments)]
+            texts = _specs(arguments) if FETCH_KINDS[name] == "reproduction" else ()
+            chosen = [self._runs.read(text) for text in texts]
             items[call] = Item(
                 kind=FETCH_KINDS[name],
                 call=call,

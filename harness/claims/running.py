@@ -15,6 +15,7 @@ from harness.engines import stoppable
 from harness.errors import RunError, UsageError
 from harness.record_lock import LOCK_FILE, hold_folder
 from harness.records.native import CONFIG_FILE, RECORD_FILE, read_record
+from harness.records.schema import Record
 
 # What `harness run` leaves in a folder where it was killed before it wrote the record.
 _LEFT_BEFORE_RECORD = (LOCK_FILE, CONFIG_FILE, f".{CONFIG_FILE}.*.tmp", f".{RECORD_FILE}.*.tmp")
@@ -49,12 +50,29 @@ def planned_runs(loaded: LoadedClaims, claim: Claim, name: str, out: Path, budge
             folder = out / loaded.name_of(claim) / f"run{at}-seed{seed}"
             start = [sys.executable, "-m", "harness.worker", "run"]
             if (folder / RECORD_FILE).is_file():
-                done = read_record(folder).status == "complete"
+                record = read_record(folder)
+                _check_line(folder, record, arguments)
+                done = record.status == "complete"
                 yield PlannedRun([*start, "--resume", str(folder)], folder, done)
                 continue
             own = shlex.split(arguments.replace("{seed}", str(seed)))
             words = [*own, "--seed", str(seed), "--claim", name, "--out", str(folder)]
             yield PlannedRun([*start, *words, *(["--budget", budget] if budget else [])], folder, False)
+
+
+def _check_line(folder: Path, record: Record, arguments: str) -> None:
+    """Refuse a record of another line of the plan: lines are found by their place, so that new ones go to the end.
+
+    Raises:
+        UsageError: method or preset is another.
+    """
+    words = shlex.split(arguments)
+    named = [words[at + 1] for at, word in enumerate(words[:-1]) if word in ("--method", "--preset")]
+    if not {*named} <= {record.method.name, record.preset}:
+        raise UsageError(
+            f"{folder}: {record.method.name}/{record.preset}, and the plan has `{arguments}` in its place; append runs "
+            "at the end of a plan, or give another --out"
+        )
 
 
 def make_runs(runs: Iterable[PlannedRun]) -> None:

@@ -210,10 +210,13 @@ class ClaimFile(_Part):
 def _check_series(claim: Claim) -> None:
     """Refuse a series whose predicates do not ask one thing of runs of another size each."""
     first: dict[str, tuple[int, str]] = {}
+    asked: dict[tuple[str, str], int] = {}
     for at, predicate in enumerate(claim.predicates, start=1):
         if not (name := predicate.series):
             continue
         where = f"claim {claim.id}, predicate {at}, series '{name}'"
+        if (twin := asked.setdefault((name, ast.dump(predicate.tree)), at)) != at:
+            raise ValueError(f"{where}: asks of the same runs as predicate {twin}; a series has each size once")
         if not predicate.is_reduced:
             raise ValueError(f"{where}: is for predicates at reduced scale; set is_reduced, or leave series out")
         if (effect := effect_of(predicate.tree)) is None:

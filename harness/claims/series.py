@@ -15,6 +15,9 @@ from harness.claims.estimates import Estimate, slope_over_size
 from harness.claims.quantities import Number, Truth
 from harness.stats import holm_levels, two_sided
 
+# Between sizes nearer than this a slope for a doubling would be a multiple of any noise.
+LEAST_SPAN = 1.25
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SizeEffect:
@@ -122,7 +125,7 @@ def _series(name: str, answers: Sequence[Answer]) -> Series:
     assert effect is not None  # read_claims() refuses a series of another form
     sizes = sorted((found for each in answers if (found := _size(each))), key=lambda size: size.num_params)
     series = Series(name=name, asks=effect.asks, is_above=effect.is_above, sizes=tuple(sizes))
-    if len({size.num_params for size in sizes}) < 2 or _num_modes(sizes) > 1:
+    if not sizes or sizes[-1].num_params < LEAST_SPAN * sizes[0].num_params or _num_modes(sizes) > 1:
         return series
     slope = slope_over_size([size.num_params for size in sizes], [size.estimate for size in sizes])
     return replace(series, slope=slope, p_value=two_sided(slope.value, slope.error, slope.degrees))

@@ -214,7 +214,7 @@ def _answers_table(loaded: LoadedClaims, answers: Sequence[Answer]) -> Table:
         (
             answer.predicate.says,
             answer.predicate.holds_if,
-            "reduced scale" if answer.predicate.is_reduced else answer.predicate.reading or "every reading",
+            _counts_for(answer),
             answer.missing or _SAID[answer.truth],
             "-" if answer.p_value is None else f"{answer.p_value:.2g}",
             _at_other_margins(loaded, answer),
@@ -223,6 +223,12 @@ def _answers_table(loaded: LoadedClaims, answers: Sequence[Answer]) -> Table:
     ]
     columns = ("asks", "holds if", "counts for", "answer", "p", "at half / double margin; where it flips")
     return Table(title="predicates", columns=columns, rows=rows)
+
+
+def _counts_for(answer: Answer) -> str:
+    predicate = answer.predicate
+    scope = "reduced scale" if predicate.is_reduced else predicate.reading or "every reading"
+    return f"{scope}, {answer.standing}" if answer.standing else scope
 
 
 def _series_table(series: Sequence[Series]) -> Table:

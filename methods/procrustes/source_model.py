@@ -101,6 +101,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--width", type=int, default=80)
     parser.add_argument("--layers", type=int, default=3)
     options = parser.parse_args(arguments)
+    if min(options.steps, options.width, options.layers) < 1:
+        parser.error("--steps, --width and --layers are at least 1")
+    if not 0 <= options.seed < 2**63:
+        parser.error("--seed is at least 0 and below 2^63")
+    if options.folder.exists() and not (options.folder.is_dir() and not any(options.folder.iterdir())):
+        parser.error(f"{options.folder} is there; choose a folder that is empty or is not there")
     try:
         model = make_model(options.width, options.layers, options.seed)
         batches = Batches(

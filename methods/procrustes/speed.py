@@ -97,15 +97,19 @@ def measure(model: Any, names: Sequence[str], share: float, lengths: Sequence[in
     weight = next(model.parameters())
     limit = model.config.max_position_embeddings
     windows = [torch.zeros(1, n, dtype=torch.int64, device=weight.device) for n in lengths if n <= limit]
+    if not windows:
+        raise UsageError(f"--tokens {' '.join(map(str, lengths))}: the model takes windows of at most {limit} tokens")
+    longest = max(windows, key=torch.Tensor.numel)
     times = " | ".join(f"ms a token, window of {window.numel():,}" for window in windows)
     setting = f"{_describe(weight.device)}, {str(weight.dtype).removeprefix('torch.')}"
-    yield f"| maps ({setting}) | parameters | weights, MB | more at the peak, MB | {times} |"
+    peaks = f"more at the peak of {longest.numel():,} tokens, MB"
+    yield f"| maps ({setting}) | parameters | weights, MB | {peaks} | {times} |"
     yield "| --- |" + " ---: |" * (3 + len(windows))
     for name in [DENSE, *names]:
         variant = model if name == DENSE else build_variant(name, model, share)
         cells = [_time_cell(model, variant, window, repeats) for window in windows]
         try:
-            peak = f"{peak_bytes(variant, windows[-1]) / 1e6:.1f}"
+            peak = f"{peak_bytes(variant, longest) / 1e6:.1f}"
         except torch.OutOfMemoryError:
             peak = NO_ROOM
         number = sum(parameter.numel() for parameter in variant.parameters())
@@ -129,6 +133,13 @@ def _describe(device: torch.device) -> str:
     return f"processor, threads: {torch.get_num_threads()}"
 
 
+def _fraction(text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except ZeroDivisionError as error:
+        raise argparse.ArgumentTypeError(f"{text}: divides by zero") from error
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -139,11 +150,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    parser.add_argument("--share", type=Fraction, default=Fraction(1, 2))
+    parser.add_argument("--share", type=_fraction, default=Fraction(1, 2))
     parser.add_argument("--tokens", type=int, nargs="+", default=[1, 128, 2048])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rows", nargs="+", choices=[*VARIANTS, SLICING], default=[*VARIANTS, SLICING])
     options = parser.parse_args(arguments)
+    if not 0 < options.share <= 1:
+        parser.error("--share is above 0 and at most 1")
+    if min(*options.tokens, options.repeats) < 1:
+        parser.error("--tokens and --repeats are at least 1")
     try:
         model = _get_model(options.model, options.device, DTYPES[options.dtype])
         for line in measure(model, options.rows, float(options.share), options.tokens, options.repeats):

@@ -19,6 +19,7 @@ import sys
 import torch
 
 from harness.devices import find_accelerator
+from harness.errors import UsageError
 from harness.forecast import make_forecast
 from harness.forecast_setup import ForecastRequest
 from harness.job import RunRequest
@@ -54,20 +55,26 @@ def measure(network: str, form: str) -> dict[str, float]:
 
 
 def measure_apart(network: str, form: str) -> dict[str, float]:
-    """As `measure`, in a process of its own; ends this one with that one's error."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--one", network, form], capture_output=True, text=True, check=False
-    )
+    """As `measure`, in a process of its own.
+
+    Raises:
+        RuntimeError: it failed; says why in a line.
+    """
+    command = [sys.executable, __file__, "--one", network, form]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{network}, {form}: {done.stderr.strip()}")
+        raise RuntimeError(done.stderr.strip().rpartition("\n")[2])
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 def row(network: str, form: str, repeats: int, peak_flops: float | None) -> tuple[str, ...]:
-    """Return the cells of a network, those of the repeat with the median time."""
-    found = sorted((measure_apart(network, form) for _ in range(repeats)), key=lambda each: each["seconds"])
-    middle = found[len(found) // 2]
+    """Return the cells of a network, those of the repeat with the (lower) median time, or why there are none."""
+    try:
+        found = sorted((measure_apart(network, form) for _ in range(repeats)), key=lambda each: each["seconds"])
+    except RuntimeError as error:
+        return (network, form, f"failed: {error}", *[""] * (len(COLUMNS) - 3))
+    middle = found[(len(found) - 1) // 2]
     seconds, rate = middle["seconds"], middle["flops"] / middle["seconds"]
     spread = f" ({1000 * found[0]['seconds']:.1f} to {1000 * found[-1]['seconds']:.1f})" if repeats > 1 else ""
     return (
@@ -86,14 +93,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="METHOD/PRESET[,KEY=VALUE]")
     parser.add_argument("--forms", nargs="+", default=FORMS, choices=FORMS)
-    parser.add_argument("--repeats", type=int, default=1, help="processes a row")
+    parser.add_argument("--repeats", type=int, default=3, help="processes a row")
     parser.add_argument("--peak", help="device of `harness plan --device` whose data sheet has the peak")
     parser.add_argument("--one", nargs=2, metavar=("NETWORK", "FORM"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(measure(*arguments.one)))
         return
-    peak_flops = find_accelerator(arguments.peak).peak_flops("bfloat16") if arguments.peak else None
+    if not torch.cuda.is_available():
+        parser.error("torch sees no CUDA device; `harness plan --device h100` foretells without one")
+    if arguments.repeats < 1:
+        parser.error("--repeats is at least 1")
+    try:
+        peak_flops = find_accelerator(arguments.peak).peak_flops("bfloat16") if arguments.peak else None
+    except UsageError as error:
+        parser.error(str(error).replace("--device", "--peak"))
     title = f"training steps on {torch.cuda.get_device_name()}, torch {torch.__version__}"
     cells = [
         row(network, form, arguments.repeats, peak_flops) for network in arguments.networks for form in arguments.forms

@@ -102,6 +102,13 @@ def test_a_run_stores_by_gptq_what_its_network_is_quantised_to_later(
     assert min(differ.values()) > 0
 
 
+def test_a_run_says_which_matrices_gptq_cannot_choose(small_text: str, tmp_path: Path, capsys) -> None:
+    settings = ["export.matrices=int4-row", "--set", "export.gptq=all", "--set", "export.small_numel=0"]
+    make_record("mpo", tmp_path / "run", small_text, "--budget", "1steps", "--set", *settings)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "warning: export.gptq=all rounds 48 of 48 matrices, which are no weight of a linear map" in said
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import tomli_w
+from record_factory import make_record
 
 from harness.claims.running import PlannedRun, make_runs, planned_runs
 from harness.claims.schema import read_claims
@@ -125,6 +126,19 @@ def test_wrong_names_and_claims_without_a_plan(tmp_path: Path, capsys) -> None:
     assert "mpo.C1 has no plan of runs" in capsys.readouterr().err
     assert run_command(["run", "--method", "dense", "--preset", "tiny", "--budget", "1steps", "--claim", "x#C1"]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_a_record_of_another_line_of_the_plan_is_no_run_of_it(tmp_path: Path, capsys) -> None:
+    make_record(tmp_path / "runs" / "them.C1" / "run0-seed0", 0)
+    plan = {"arguments": [RUN.replace("--preset tiny", "--preset small")], "seeds": 1}
+    path = write(tmp_path, content(plan=plan))
+    assert run_command(["claims", "run", f"{path}#C1", "--list", "--out", str(tmp_path / "runs")]) == 2
+    assert "dense/tiny, and the plan has `--method dense --preset small" in " ".join(capsys.readouterr().err.split())
+
+
+def test_options_before_the_command_are_refused(capsys) -> None:
+    assert run_command(["claims", "--format", "json", "show", "legendre.A1"]) == 2
+    assert "stand after the command: harness claims show" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_failed_run_is_named(tmp_path: Path, capsys) -> None:

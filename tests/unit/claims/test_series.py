@@ -121,6 +121,21 @@ def test_one_size_or_none_has_no_trend(tmp_path: Path) -> None:
     again = put_sizes(tmp_path / "again", GROWING, {"tiny": 100, "small": 100})
     (series,) = judged(write(tmp_path / "claims.toml", SHORTER.format("tiny"), SHORTER.format("small")), again).series
     assert (len(series.sizes), series.slope) == (2, None)  # two presets of one size make no line
+    near = put_sizes(tmp_path / "near", GROWING, {"tiny": 100, "small": 110})
+    (series,) = judged(write(tmp_path / "claims.toml", SHORTER.format("tiny"), SHORTER.format("small")), near).series
+    assert (len(series.sizes), series.slope) == (2, None)  # a doubling would be a multiple of their noise
+
+
+def test_sizes_scored_in_unlike_modes_make_no_line(tmp_path: Path) -> None:
+    runs = put_sizes(tmp_path / "runs", GROWING, SIZES)
+    for path in runs.glob("**/record.json"):
+        record = json.loads(path.read_text())
+        if record["preset"] != "small":
+            continue
+        record["metrics"]["test"]["eval_mode"]["stride"] //= 2
+        path.write_text(json.dumps(record))
+    found = judged(write(tmp_path / "claims.toml", SHORTER.format("tiny"), SHORTER.format("small")), runs)
+    assert (len(found.series[0].sizes), found.series[0].trend) == (2, "no trend: sizes scored in unlike modes")
 
 
 @pytest.mark.parametrize(
@@ -179,6 +194,7 @@ def test_the_name_of_a_series_is_in_no_seal(tmp_path: Path) -> None:
             "predicate 2, series 'speed': asks difference of seconds > 0, but predicate 1 difference of seconds < 0",
         ),
         ([{"holds_if": SHORTER.format("tiny")}, {"holds_if": AS_FAST.format("small")}], "name another series"),
+        ([{"holds_if": SHORTER.format("tiny")}] * 2, "asks of the same runs as predicate 1"),
     ],
 )
 def test_a_series_asks_one_thing(predicates: list[dict[str, object]], said: str, tmp_path: Path) -> None:

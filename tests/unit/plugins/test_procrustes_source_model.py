@@ -47,3 +47,21 @@ def test_a_seed_gives_the_same_model_which_has_learned(
     with torch.no_grad():
         losses = [model(input_ids=tokens, labels=tokens).loss.item() for model in (untrained, first)]
     assert losses[1] < losses[0] - 0.05
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["new", "--steps", "0"], "at least 1"),
+        (["new", "--seed", "-1"], "--seed is at least 0"),
+        (["taken.txt"], "choose a folder that is empty or is not there"),
+    ],
+)
+def test_what_could_not_be_trained_or_saved_is_refused_before_it(
+    options: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("taken.txt").write_text("here")
+    with pytest.raises(SystemExit, match="2"):
+        main(options)
+    assert said in capsys.readouterr().err

@@ -132,6 +132,28 @@ def test_the_command_prints_a_row_for_each_variant(folder: Path, capsys: pytest.
     assert megabytes == pytest.approx([4 * number / 1e6 for number in numbers], abs=0.051)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--share", "1/0"], "divides by zero"),
+        (["--share", "5"], "--share is above 0 and at most 1"),
+        (["--repeats", "0"], "--tokens and --repeats are at least 1"),
+        (["--tokens", "-3"], "--tokens and --repeats are at least 1"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    options: list[str], said: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([str(folder), *options])
+    assert said in capsys.readouterr().err
+
+
+def test_windows_that_are_all_too_long_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(folder), "--tokens", "4096", "--rows", "slicing"]) == 2
+    assert "the model takes windows of at most" in capsys.readouterr().err
+
+
 def test_a_folder_without_configuration_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
     error = capsys.readouterr().err

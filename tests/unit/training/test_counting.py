@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from harness.training.counting import _MAPPING, count_operations
 
@@ -11,9 +12,11 @@ QUERIES, KEYS = (2, 4, 16, 8), (2, 2, 16, 8)  # batch, heads, positions, feature
 SCORES = 2 * 2 * 4 * 16 * 16 * 8  # a multiply-add is two
 
 
-@pytest.mark.parametrize("kernel", ["efficient", "flash", "cudnn"])
+@pytest.mark.parametrize(
+    "kernel", ["efficient_attention", "flash_attention", "cudnn_attention", "flash_attention_for_cpu"]
+)
 def test_keys_that_serve_two_queries_are_multiplied_twice(kernel: str) -> None:
-    name = f"_scaled_dot_product_{kernel}_attention"
+    name = f"_scaled_dot_product_{kernel}"
     forward, backward = (_MAPPING[getattr(torch.ops.aten, each)] for each in (name, f"{name}_backward"))
     assert forward(QUERIES, KEYS, KEYS, 0.0, True, out_shape=QUERIES) == 2 * SCORES
     assert backward(QUERIES, QUERIES, KEYS, KEYS, out_shape=QUERIES) == 4 * SCORES
@@ -27,3 +30,11 @@ def test_a_kernel_counts_as_the_plain_formula_does() -> None:
     with count_operations() as counter:
         torch.ops.aten._scaled_dot_product_flash_attention(q_BHTE, k_BHTE, k_BHTE, 0.0, True)[0].sum().backward()
     assert counter.get_total_flops() == plain.get_total_flops() == 6 * SCORES
+
+
+def test_fused_attention_on_a_processor_counts_too() -> None:
+    q_BHTE = torch.randn(QUERIES, requires_grad=True)
+    k_BHTE = torch.randn(QUERIES)
+    with count_operations() as counter:
+        F.scaled_dot_product_attention(q_BHTE, k_BHTE, k_BHTE, is_causal=True).sum().backward()
+    assert counter.get_total_flops() == 6 * SCORES
