@@ -24,6 +24,7 @@ from harness.training.muon import orthogonalise_all
 
 pytestmark = [
     pytest.mark.gpu,
+    pytest.mark.filterwarnings("default"),  # torch's compiler warns of its own code
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
 ]
 METHODS = sorted(list_methods())
