@@ -183,9 +183,8 @@ def _series_sheet(ledger: Ledger, index: int, claim: Fields) -> Sheet:
             rows.append([words(label), params, *_limits(ledger, size, style), words(""), words("")])
         p_value = ledger.computed(f"{path}.p_value", "p")
         trend = words(series["trend"])
-        rows.append(
-            [words(label), words("a doubling"), *_limits(ledger, f"{path}.per_doubling", style), p_value, trend]
-        )
+        doubling = words(f"{label}, for a doubling")
+        rows.append([doubling, words(""), *_limits(ledger, f"{path}.per_doubling", style), p_value, trend])
     return Sheet(
         title="Effects over size",
         columns=columns(*names, numbers="|".join(names[1:6])),
