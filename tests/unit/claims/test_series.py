@@ -236,6 +236,6 @@ def test_the_report_has_a_row_a_size_and_one_of_the_slope(tmp_path: Path) -> Non
     (card,) = claim_cards(Ledger(document={"claims": [claim], "responses": [], "files": {"claims.toml": {}}}))
     (sheet,) = (each for each in card.sheets if each.title == "Effects over size")
     rows = [[cell.text for cell in row[1:3]] for row in sheet.rows]
-    assert rows == [["100", "-2.0000"], ["400", "-6.0000"], ["a doubling", "-2.0000"]]
+    assert rows == [["100", "-2.0000"], ["400", "-6.0000"], ["–", "-2.0000"]]
     assert sheet.rows[0][2].source == "report.json#claims.0.series.0.sizes.0.value"
     assert [row[-1].text for row in sheet.rows][-1] == "grows with size, toward the claim"
