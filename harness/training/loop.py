@@ -27,8 +27,8 @@ from harness.records.logs import most_seconds
 from harness.training.calibration import calibration_batches, input_moments
 from harness.training.checkpoint import load_checkpoint, save_checkpoint
 from harness.training.clock import Clock
-from harness.training.counting import count_operations
 from harness.training.gradients import TreeSum, micro_batches_of_rank, sum_over_ranks
+from harness.training.operations import count_operations
 from harness.training.optim import optimiser_flops
 from harness.training.phases import teacher_flops
 from harness.training.qat import as_stored

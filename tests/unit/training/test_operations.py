@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from harness.training.counting import _MAPPING, count_operations
+from harness.training.operations import _MAPPING, count_operations
 
 QUERIES, KEYS = (2, 4, 16, 8), (2, 2, 16, 8)  # batch, heads, positions, features
 SCORES = 2 * 2 * 4 * 16 * 16 * 8  # a multiply-add is two
